@@ -1,0 +1,47 @@
+# What every target of this project is built with, and how a folder of src/ says what it is.
+
+add_library(driftwood_flags INTERFACE)
+target_compile_features(driftwood_flags INTERFACE cxx_std_20)
+# The numerics contract allows an fma only where it is written: the compiler contracts nothing, reassociates nothing.
+target_compile_options(driftwood_flags INTERFACE -Wall -Wextra -Werror -ffp-contract=off -fno-fast-math)
+target_include_directories(driftwood_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+
+option(DRIFTWOOD_SANITIZE "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+if(DRIFTWOOD_SANITIZE)
+  target_compile_options(driftwood_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined
+                                                   -fno-omit-frame-pointer)
+  target_link_options(driftwood_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+# driftwood_library(base result.cc ... DEPS memory ...): the static library of one folder of src/.
+function(driftwood_library name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  add_library(driftwood_${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(driftwood_${name} PUBLIC driftwood_flags)
+  foreach(dep ${ARG_DEPS})
+    if(TARGET driftwood_${dep})
+      target_link_libraries(driftwood_${name} PUBLIC driftwood_${dep})
+    else()
+      target_link_libraries(driftwood_${name} PUBLIC ${dep})
+    endif()
+  endforeach()
+endfunction()
+
+# driftwood_test(memory region_test.cc ... DEPS file): one GoogleTest program per folder, each test listed in ctest.
+function(driftwood_test name)
+  if(NOT DRIFTWOOD_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  add_executable(${name}_test ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name}_test PRIVATE driftwood_flags GTest::gtest GTest::gtest_main)
+  foreach(dep ${name} ${ARG_DEPS})
+    if(TARGET driftwood_${dep})
+      target_link_libraries(${name}_test PRIVATE driftwood_${dep})
+    elseif(NOT dep STREQUAL name)
+      target_link_libraries(${name}_test PRIVATE ${dep})
+    endif()
+  endforeach()
+  include(GoogleTest)
+  gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+endfunction()

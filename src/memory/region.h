@@ -1,0 +1,69 @@
+// Region: page-aligned memory that host, guest and compute device address alike.
+//
+// A Region reserves one range of addresses for its whole life and never moves, so a pointer into it stays good while it
+// grows. Its first size() bytes are committed (readable and writable; zero until written or backed); the rest of the
+// reservation and the guard behind it fault on any touch. Parts of it can be backed by a range of a file, privately:
+// what is read comes from the file without a copy, what is written stays in this process (copy-on-write).
+//
+// Invariants: base() is aligned to page_size(); size() <= capacity(); bytes never change address.
+// Ownership: move-only; the destructor unmaps everything. Threads: one at a time; reading memory that nobody resizes or
+// remaps is free for all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+
+namespace driftwood::memory {
+
+// The system's page size in bytes (4, 16 or 64 KiB), read from the system once.
+size_t page_size();
+
+// `bytes` rounded up to whole pages. Precondition: the result fits size_t.
+size_t round_up_to_page(size_t bytes);
+
+class Region {
+  public:
+    // Reserves `capacity_bytes` of addresses (rounded up to pages) and `guard_bytes` of unmapped ones behind them.
+    // Commits nothing. Fails with kLimit when the address space or the mapping count does not allow it.
+    static Result<Region> reserve(size_t capacity_bytes, size_t guard_bytes = 0);
+
+    Region() = default;  // an empty Region: capacity 0
+    Region(Region&& other) noexcept;
+    Region& operator=(Region&& other) noexcept;
+    ~Region();
+
+    uint8_t* base() const { return base_; }
+    size_t size() const { return size_; }
+    size_t capacity() const { return capacity_; }
+    std::span<uint8_t> bytes() const { return {base_, size_}; }
+
+    // Grows in place to at least `size_bytes` (rounded up to pages); the new bytes are zero. Smaller than size(): no-op.
+    // Fails with kLimit beyond capacity().
+    Result<void> grow(size_t size_bytes);
+
+    // Backs [offset, offset + length) by `length` bytes of the file `fd` from `file_offset`, private copy-on-write; what
+    // was there before is gone. All three are multiples of page_size(), the range lies inside size(), and the file
+    // reaches at least to file_offset + length (checked: a short file would fault later). `fd` may be closed afterwards.
+    // The file must not change while it is mapped.
+    Result<void> map_file(size_t offset, int fd, uint64_t file_offset, size_t length);
+
+    // Makes [offset, offset + length) anonymous zero pages again, whatever backed it. Multiples of page_size().
+    Result<void> reset(size_t offset, size_t length);
+
+    // Bytes of [0, size()) that are resident in this process's page table, shared with a file or not.
+    Result<size_t> resident_bytes() const;
+
+    // Whether `pointer`..`pointer + length` lies inside [base, base + size()).
+    bool contains(const void* pointer, size_t length) const;
+
+  private:
+    uint8_t* base_ = nullptr;
+    size_t size_ = 0;
+    size_t capacity_ = 0;
+    size_t guard_ = 0;
+};
+
+}  // namespace driftwood::memory
