@@ -1,0 +1,74 @@
+// DecoderSpec: a Llama-architecture decoder as plain data. `model/` fills it, engines are built from it. All weights are
+// views: whoever fills the spec keeps their bytes alive and unchanged as long as an engine uses them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace driftwood::compute {
+
+// How the numbers of a weight matrix are stored (the block formats of ggml, bit for bit).
+enum class WeightType : uint8_t {
+    kQ8_0,  // groups of 32: f16 scale, 32 int8; 34 bytes
+};
+
+std::string_view weight_type_name(WeightType type);
+
+// A [rows, cols] matrix, row-major, y = W x with x of `cols` values. cols is a multiple of the type's group.
+struct MatrixView {
+    WeightType type = WeightType::kQ8_0;
+    uint32_t rows = 0;
+    uint32_t cols = 0;
+    std::span<const uint8_t> bytes;
+};
+
+size_t row_bytes(WeightType type, uint32_t cols);
+
+struct DecoderLayer {
+    std::span<const float> attn_norm;  // [d_model]
+    MatrixView wq;                     // [heads * head_dim, d_model]
+    MatrixView wk;                     // [kv_heads * head_dim, d_model]
+    MatrixView wv;                     // [kv_heads * head_dim, d_model]
+    MatrixView wo;                     // [d_model, heads * head_dim]
+    std::span<const float> ffn_norm;   // [d_model]
+    MatrixView w_gate;                 // [d_ff, d_model]
+    MatrixView w_up;                   // [d_ff, d_model]
+    MatrixView w_down;                 // [d_model, d_ff]
+};
+
+// Which two values of a head RoPE turns together.
+enum class RopePairs : uint8_t {
+    kAdjacent,  // (2i, 2i + 1): GGUF's llama order
+    kHalves,    // (i, i + head_dim / 2): Hugging Face's order
+};
+
+struct DecoderSpec {
+    uint32_t layers = 0;
+    uint32_t d_model = 0;
+    uint32_t heads = 0;
+    uint32_t kv_heads = 0;  // heads is a multiple of it
+    uint32_t head_dim = 0;  // even, <= 256
+    uint32_t d_ff = 0;
+    uint32_t vocab = 0;
+    uint32_t context = 0;  // positions the model was made for; a session may not grow beyond
+    float norm_eps = 1e-5F;
+    double rope_theta = 10000.0;
+    RopePairs rope_pairs = RopePairs::kAdjacent;
+    std::vector<float> rope_factors;  // empty, or [head_dim / 2] divisors of the frequencies (Llama 3's rope_freqs)
+
+    MatrixView embedding;  // [vocab, d_model]
+    std::vector<DecoderLayer> layer;
+    std::span<const float> output_norm;  // [d_model]
+    MatrixView output;                   // [vocab, d_model]; the embedding's bytes when tied
+};
+
+// Whether the spec is consistent and inside the limits of the engines (kMax… in decoder_spec.cc): every shape against
+// every view's bytes, finite scales, finite norms. Weights come from files, so everything is checked here, once.
+Result<void> validate(const DecoderSpec& spec);
+
+}  // namespace driftwood::compute

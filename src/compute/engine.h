@@ -1,0 +1,65 @@
+// Engine: an implementation of the decoder on a device. Every engine gives the same bits (docs/numerics.md), so callers
+// choose one by speed alone.
+//
+// An engine owns its pool of KV blocks. Threads: one submitting thread calls step() and the pool; the engine may use
+// worker threads inside a step, which wait briefly and then sleep. Lifetime: the spec's weights outlive the engine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "compute/decoder_spec.h"
+#include "compute/kv.h"
+
+namespace driftwood::compute {
+
+inline constexpr uint32_t kNumericsVersion = 1;
+
+// One sequence's part of a step: `tokens` are appended at positions first_position, first_position + 1, …
+struct BatchItem {
+    std::span<const uint32_t> tokens;  // 1…kMaxStepTokens, each < vocab
+    uint32_t first_position = 0;
+    // The sequence's table: block i holds positions [64 i, 64 i + 64); covers first_position + tokens.size(). The blocks
+    // that this step writes belong to this sequence alone.
+    std::span<const BlockId> blocks;
+    // Where logits go: empty (none), vocab floats (of the last token) or tokens.size() * vocab floats (of every token).
+    std::span<float> logits;
+    // Out: an item whose activations turn NaN or infinite fails alone, with the layer and the tensor named; its KV rows
+    // of this step are cleared.
+    std::optional<Error> error;
+};
+
+inline constexpr uint32_t kMaxStepTokens = 512;  // tokens of one item; longer prompts come in chunks
+
+class Engine {
+  public:
+    virtual ~Engine() = default;
+    virtual std::string_view name() const = 0;  // "reference", "avx512"
+    virtual const DecoderSpec& spec() const = 0;
+    virtual KvPool& pool() = 0;
+    // Runs all items; sequences of different items are independent. Preconditions as stated at BatchItem (CHECKed).
+    virtual void step(std::span<BatchItem> batch) = 0;
+};
+
+struct EngineOptions {
+    uint32_t threads = 0;      // 0: the cores this process may use
+    uint32_t kv_blocks = 0;    // capacity of the pool; 0: what the address space allows (memory is taken as it is used)
+};
+
+// The engines this program was built with, fastest first, and whether this machine can run them.
+struct EngineInfo {
+    std::string_view name;
+    bool available = false;
+    std::string_view needs;  // "AVX-512 F, BW, VL, VNNI"
+};
+std::span<const EngineInfo> engines();
+
+// Makes the engine of that name, or ("auto") the fastest one this machine runs. kUnsupported names what is missing.
+Result<std::unique_ptr<Engine>> make_engine(std::string_view name, const DecoderSpec& spec,
+                                            const EngineOptions& options);
+
+}  // namespace driftwood::compute
