@@ -5,6 +5,8 @@
 // reservation and the guard behind it fault on any touch. Parts of it can be backed by a range of a file, privately:
 // what is read comes from the file without a copy, what is written stays in this process (copy-on-write).
 //
+// Every failure leaves the Region as it was, except map_file and reset: there the range may have become zeros.
+//
 // Invariants: base() is aligned to page_size(); size() <= capacity(); bytes never change address.
 // Ownership: move-only; the destructor unmaps everything. Threads: one at a time; reading memory that nobody resizes or
 // remaps is free for all.
@@ -40,26 +42,30 @@ class Region {
     size_t capacity() const { return capacity_; }
     std::span<uint8_t> bytes() const { return {base_, size_}; }
 
-    // Grows in place to at least `size_bytes` (rounded up to pages); the new bytes are zero. Smaller than size(): no-op.
-    // Fails with kLimit beyond capacity().
+    // Grows in place to at least `size_bytes` (rounded up to pages); the new bytes are zero. Smaller than size():
+    // no-op. Fails with kLimit beyond capacity().
     Result<void> grow(size_t size_bytes);
 
-    // Backs [offset, offset + length) by `length` bytes of the file `fd` from `file_offset`, private copy-on-write; what
-    // was there before is gone. All three are multiples of page_size(), the range lies inside size(), and the file
-    // reaches at least to file_offset + length (checked: a short file would fault later). `fd` may be closed afterwards.
-    // The file must not change while it is mapped.
+    // Backs [offset, offset + length) by `length` bytes of the file `fd` from `file_offset`, private copy-on-write;
+    // what was there before is gone. All three are multiples of page_size(), the range lies inside size(), and the file
+    // reaches at least to file_offset + length (checked: a short file would fault later). `fd` may be closed
+    // afterwards. The file must not change while it is mapped.
     Result<void> map_file(size_t offset, int fd, uint64_t file_offset, size_t length);
 
     // Makes [offset, offset + length) anonymous zero pages again, whatever backed it. Multiples of page_size().
     Result<void> reset(size_t offset, size_t length);
 
-    // Bytes of [0, size()) that are resident in this process's page table, shared with a file or not.
+    // Bytes of [0, size()) that are resident in this process's page table, shared with a file or not. Linux only
+    // (/proc/self/pagemap); kIo where that cannot be read.
     Result<size_t> resident_bytes() const;
 
-    // Whether `pointer`..`pointer + length` lies inside [base, base + size()).
+    // Whether [pointer, pointer + length) lies inside [base, base + size()).
     bool contains(const void* pointer, size_t length) const;
 
   private:
+    Result<void> check_range(const char* operation, size_t offset, size_t length) const;
+    void release();
+
     uint8_t* base_ = nullptr;
     size_t size_ = 0;
     size_t capacity_ = 0;

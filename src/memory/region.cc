@@ -1,0 +1,197 @@
+#include "memory/region.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+namespace driftwood::memory {
+namespace {
+
+constexpr int kReserveFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+constexpr uint64_t kPagemapPresent = uint64_t{1} << 63;  // Documentation/admin-guide/mm/pagemap.rst
+
+bool rounds_up(size_t bytes) {
+    return bytes <= std::numeric_limits<size_t>::max() - (page_size() - 1);
+}
+
+bool page_aligned(uint64_t value) {
+    return value % page_size() == 0;
+}
+
+// ENOMEM means a limit (address space, number of mappings), everything else is the system's word.
+Error map_error(const char* operation, const std::string& thing) {
+    if (errno == ENOMEM || errno == EAGAIN) {
+        return error(ErrorCode::kLimit, "[" + std::string(operation) + "] " + thing +
+                                            ": the system has no address space or mappings left (see ulimit -v and "
+                                            "vm.max_map_count)");
+    }
+    return errno_error(operation, thing);
+}
+
+std::string range_text(size_t offset, size_t length) {
+    return std::to_string(length) + " bytes at " + std::to_string(offset);
+}
+
+bool map_zeros(uint8_t* at, size_t length) {
+    return mmap(at, length, PROT_READ | PROT_WRITE, kReserveFlags | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
+}  // namespace
+
+size_t page_size() {
+    static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    return size;
+}
+
+size_t round_up_to_page(size_t bytes) {
+    CHECK(rounds_up(bytes));
+    return (bytes + page_size() - 1) / page_size() * page_size();
+}
+
+Result<Region> Region::reserve(size_t capacity_bytes, size_t guard_bytes) {
+    const std::string what = std::to_string(capacity_bytes) + " bytes and a guard of " + std::to_string(guard_bytes);
+    if (!rounds_up(capacity_bytes) || !rounds_up(guard_bytes) ||
+        round_up_to_page(capacity_bytes) > std::numeric_limits<size_t>::max() - round_up_to_page(guard_bytes)) {
+        return error(ErrorCode::kLimit, "[memory.reserve] " + what + ": more than the address space");
+    }
+    Region region;
+    region.capacity_ = round_up_to_page(capacity_bytes);
+    region.guard_ = round_up_to_page(guard_bytes);
+    if (region.capacity_ + region.guard_ == 0) return region;
+    void* at = mmap(nullptr, region.capacity_ + region.guard_, PROT_NONE, kReserveFlags, -1, 0);
+    if (at == MAP_FAILED) {
+        region.capacity_ = region.guard_ = 0;
+        return map_error("memory.reserve", what);
+    }
+    region.base_ = static_cast<uint8_t*>(at);
+    return region;
+}
+
+Region::Region(Region&& other) noexcept
+    : base_(std::exchange(other.base_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      capacity_(std::exchange(other.capacity_, 0)),
+      guard_(std::exchange(other.guard_, 0)) {}
+
+Region& Region::operator=(Region&& other) noexcept {
+    if (this == &other) return *this;
+    release();
+    base_ = std::exchange(other.base_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    capacity_ = std::exchange(other.capacity_, 0);
+    guard_ = std::exchange(other.guard_, 0);
+    return *this;
+}
+
+Region::~Region() {
+    release();
+}
+
+void Region::release() {
+    if (base_ != nullptr) CHECK(munmap(base_, capacity_ + guard_) == 0);
+    base_ = nullptr;
+}
+
+Result<void> Region::grow(size_t size_bytes) {
+    if (size_bytes <= size_) return {};
+    if (size_bytes > capacity_) {
+        return error(ErrorCode::kLimit, "[memory.grow] want " + std::to_string(size_bytes) +
+                                            " bytes, the reservation has " + std::to_string(capacity_));
+    }
+    const size_t target = round_up_to_page(size_bytes);
+    if (mprotect(base_ + size_, target - size_, PROT_READ | PROT_WRITE) != 0) {
+        return map_error("memory.grow", "from " + std::to_string(size_) + " to " + std::to_string(target) + " bytes");
+    }
+    size_ = target;
+    return {};
+}
+
+Result<void> Region::check_range(const char* operation, size_t offset, size_t length) const {
+    const std::string head = "[" + std::string(operation) + "] " + range_text(offset, length);
+    if (!page_aligned(offset) || !page_aligned(length)) {
+        return error(ErrorCode::kInvalidArgument,
+                     head + ": not a multiple of the page size " + std::to_string(page_size()));
+    }
+    if (offset > size_ || length > size_ - offset) {
+        return error(ErrorCode::kInvalidArgument, head + ": the region has " + std::to_string(size_));
+    }
+    return {};
+}
+
+Result<void> Region::map_file(size_t offset, int fd, uint64_t file_offset, size_t length) {
+    DW_TRY(check_range("memory.map_file", offset, length));
+    const std::string what = range_text(offset, length) + " from file offset " + std::to_string(file_offset);
+    if (!page_aligned(file_offset)) {
+        return error(ErrorCode::kInvalidArgument,
+                     "[memory.map_file] " + what + ": not a multiple of the page size " + std::to_string(page_size()));
+    }
+    struct stat st {};
+    if (fstat(fd, &st) != 0) return errno_error("memory.map_file", what);
+    const uint64_t file_bytes = S_ISREG(st.st_mode) ? static_cast<uint64_t>(st.st_size) : 0;
+    if (file_offset > file_bytes || length > file_bytes - file_offset) {
+        return error(ErrorCode::kInvalidArgument,
+                     "[memory.map_file] " + what + ": the file has " + std::to_string(file_bytes) + " bytes");
+    }
+    if (length == 0) return {};
+    void* at = mmap(base_ + offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+                    static_cast<off_t>(file_offset));
+    if (at == MAP_FAILED) {
+        const Error failure = map_error("memory.map_file", what);
+        // A failed MAP_FIXED may have unmapped the range: a hole that other mappings could fall into.
+        CHECK(map_zeros(base_ + offset, length));
+        return failure;
+    }
+    return {};
+}
+
+Result<void> Region::reset(size_t offset, size_t length) {
+    DW_TRY(check_range("memory.reset", offset, length));
+    if (length == 0) return {};
+    if (!map_zeros(base_ + offset, length)) {
+        const Error failure = map_error("memory.reset", range_text(offset, length));
+        CHECK(map_zeros(base_ + offset, length));  // as in map_file: never leave a hole
+        return failure;
+    }
+    return {};
+}
+
+Result<size_t> Region::resident_bytes() const {
+    if (size_ == 0) return size_t{0};
+    const int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno_error("memory.resident_bytes", "/proc/self/pagemap");
+    std::array<uint64_t, 4096> entries;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by pread
+    const size_t pages = size_ / page_size();
+    const size_t first = reinterpret_cast<uintptr_t>(base_) / page_size();
+    size_t resident = 0;
+    for (size_t page = 0; page < pages;) {
+        const size_t want = std::min(entries.size(), pages - page);
+        const ssize_t got =
+            pread(fd, entries.data(), want * sizeof(uint64_t), static_cast<off_t>((first + page) * sizeof(uint64_t)));
+        if (got <= 0) {
+            const Error failure = errno_error("memory.resident_bytes", "/proc/self/pagemap");
+            close(fd);
+            return failure;
+        }
+        const size_t read = static_cast<size_t>(got) / sizeof(uint64_t);
+        for (size_t i = 0; i < read; ++i) resident += (entries[i] & kPagemapPresent) != 0;
+        page += read;
+    }
+    close(fd);
+    return resident * page_size();
+}
+
+bool Region::contains(const void* pointer, size_t length) const {
+    const uintptr_t start = reinterpret_cast<uintptr_t>(base_);
+    const uintptr_t at = reinterpret_cast<uintptr_t>(pointer);
+    return at >= start && at - start <= size_ && length <= size_ - (at - start);
+}
+
+}  // namespace driftwood::memory
