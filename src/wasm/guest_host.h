@@ -1,0 +1,52 @@
+// GuestHost: what an actor's guest asks for, one virtual function per call of include/driftwood/guest.h. The caller
+// (wasm/) has checked every range against linear memory and read every struct; the implementer (actor/) owns meaning:
+// operations, sessions, mailbox. Return values are those of guest.h: >= 0, or a negative driftwood_errno.
+//
+// Called on the thread that runs the turn, between Instance::start()/complete() and their return. Spans point into linear
+// memory and die with the call; ranges that are filled later are kept as (offset, length) and checked again then.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "driftwood/guest.h"
+
+namespace driftwood::wasm {
+
+// A range of linear memory that was inside it when the guest named it; memory never shrinks, so it still is.
+struct GuestRange {
+    uint32_t offset = 0;
+    uint32_t length = 0;
+};
+
+class GuestHost {
+  public:
+    virtual ~GuestHost() = default;
+
+    // `fd` 1 and 2: WASI stdout and stderr, in pieces as the guest writes them (not lines); level log: one line.
+    virtual void log(int32_t level, std::string_view line) = 0;
+    virtual void wasi_write(int fd, std::string_view bytes) = 0;
+    virtual int64_t now_ns() = 0;
+    virtual void random(std::span<uint8_t> out) = 0;
+    virtual int32_t reply(std::span<const uint8_t> bytes, bool last) = 0;
+
+    virtual int64_t receive(GuestRange out) = 0;
+    virtual int32_t cancel(int64_t op) = 0;
+
+    virtual int64_t session_open() = 0;
+    virtual int32_t session_close(int64_t session) = 0;
+    virtual int64_t session_append(int64_t session, std::string_view role, std::string_view text) = 0;
+    virtual int64_t session_tokens(int64_t session) = 0;
+    virtual int64_t session_fork(int64_t session) = 0;
+    virtual int32_t session_rewind(int64_t session, uint32_t messages) = 0;
+    virtual int64_t prefill(int64_t session) = 0;
+    virtual int64_t generate(int64_t session, const driftwood_generate_options& options) = 0;
+    virtual int64_t next(int64_t stream, GuestRange out) = 0;
+    virtual int32_t stream_close(int64_t stream) = 0;
+
+    // `gemm` is as the guest wrote it: the implementer checks extents against the size of linear memory.
+    virtual int64_t gemm_f32(const driftwood_gemm_f32& gemm) = 0;
+};
+
+}  // namespace driftwood::wasm
