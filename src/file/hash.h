@@ -19,8 +19,8 @@ Hash blake3(std::span<const uint8_t> bytes);
 std::string to_hex(const Hash& hash);
 Result<Hash> hash_from_hex(std::string_view text);
 
-// The hash of a long or structured thing. Not thread-safe. Every variable-length piece is prefixed by its length when it
-// goes through field(), so that different structures cannot collide.
+// The hash of a long or structured thing. Not thread-safe. Every variable-length piece is prefixed by its length when
+// it goes through field(), so that different structures cannot collide.
 class Hasher {
   public:
     Hasher();

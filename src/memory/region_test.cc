@@ -191,7 +191,7 @@ TEST(RegionTest, reset_gives_zeros_over_written_and_over_mapped_pages) {
 TEST(RegionTest, counts_only_resident_pages) {
     const TestFile file(random_bytes(4 * kPage, 6));
     Region region = region_of(size_t{8192} * kPage, size_t{8192} * kPage);  // more than one read of the page map
-    ASSERT_EQ(madvise(region.base(), region.size(), MADV_NOHUGEPAGE), 0);  // else one touch brings many pages
+    ASSERT_EQ(madvise(region.base(), region.size(), MADV_NOHUGEPAGE), 0);   // else one touch brings many pages
     EXPECT_EQ(region.resident_bytes().value(), 0u);
     for (const size_t page : {0, 3, 5000, 8191}) region.base()[page * kPage] = 1;
     EXPECT_EQ(region.resident_bytes().value(), 4 * kPage);

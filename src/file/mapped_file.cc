@@ -1,0 +1,55 @@
+#include "file/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <utility>
+
+namespace driftwood::file {
+
+Result<MappedFile> MappedFile::open(const std::string& path) {
+    MappedFile file;
+    file.path_ = path;
+    // Without O_NONBLOCK, opening a pipe waits for its other end.
+    file.fd_ = Fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    if (!file.fd_.valid()) return errno_error("file.open", path);
+    struct stat st {};
+    if (fstat(file.fd_.get(), &st) != 0) return errno_error("file.open", path);
+    if (!S_ISREG(st.st_mode)) {
+        return error(ErrorCode::kInvalidArgument, "[file.open] " + path + ": not a regular file");
+    }
+    file.size_ = static_cast<size_t>(st.st_size);
+    if (file.size_ == 0) return file;
+    void* at = mmap(nullptr, file.size_, PROT_READ, MAP_SHARED, file.fd_.get(), 0);
+    if (at == MAP_FAILED) return errno_error("file.open", path);
+    file.data_ = static_cast<const uint8_t*>(at);
+    return file;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      fd_(std::move(other.fd_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+    if (this == &other) return *this;
+    unmap();
+    path_ = std::move(other.path_);
+    fd_ = std::move(other.fd_);
+    data_ = std::exchange(other.data_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+}
+
+MappedFile::~MappedFile() {
+    unmap();
+}
+
+void MappedFile::unmap() {
+    if (data_ != nullptr) CHECK(munmap(const_cast<uint8_t*>(data_), size_) == 0);
+    data_ = nullptr;
+}
+
+}  // namespace driftwood::file
