@@ -1,14 +1,15 @@
 /* Driftwood guest ABI, version 1: what a WebAssembly actor may ask of its runtime, and what the runtime calls in it.
  *
- * The one header that guests and runtime share. C99, no dependencies, wasm32. Every pointer is an offset into the guest's
- * memory 0; the runtime checks each range once and then uses those very bytes. Structs are little-endian, fixed-width,
- * 8-byte aligned and versioned by size: pass sizeof(the struct); fields beyond the size passed take their default (0).
+ * The one header that guests and runtime share. C99, no dependencies, wasm32. Every pointer is an offset into the
+ * guest's memory 0; the runtime checks each range once and then uses those very bytes. Structs are little-endian,
+ * fixed-width, 8-byte aligned and versioned by size: pass sizeof(the struct); fields beyond the size passed take their
+ * default (0).
  *
  * Operations complete later. A call that may wait returns an operation id (> 0) at once, or a negative driftwood_errno.
  * It starts after the guest has returned from the export that issued it, and completes exactly once, by a call of the
- * guest's export driftwood_complete(op, status). No stack is held in between, which is why an actor can be frozen, moved
- * and thawed whenever it waits. Text and structs are read at the call; buffers to be filled must stay where they are until
- * the completion, and are written just before it is announced.
+ * guest's export driftwood_complete(op, status). No stack is held in between, which is why an actor can be frozen,
+ * moved and thawed whenever it waits. Text and structs are read at the call; buffers to be filled must stay where they
+ * are until the completion, and are written just before it is announced.
  *
  * What the guest exports:
  *   memory                                            its one linear memory
@@ -33,20 +34,20 @@ extern "C" {
 /* Errors are values: calls return -errno, completions carry it as their status. The numbers are Linux's where Linux has
  * the thing. */
 enum driftwood_errno {
-    DRIFTWOOD_EINTERRUPTED = 4,  /* an external operation did not survive a thaw */
-    DRIFTWOOD_EIO = 5,           /* the runtime failed; the log says how */
-    DRIFTWOOD_E2BIG = 7,         /* buffer too small: status is -(needed << 16 | E2BIG), nothing consumed */
-    DRIFTWOOD_EBADF = 9,         /* no such session, stream or operation */
-    DRIFTWOOD_ENOMEM = 12,       /* the actor's own memory limit, or the KV pool, is exhausted */
-    DRIFTWOOD_EFAULT = 14,       /* a pointer or range outside linear memory */
-    DRIFTWOOD_EBUSY = 16,        /* the session or stream is in use by another operation */
-    DRIFTWOOD_EINVAL = 22,       /* an argument makes no sense */
-    DRIFTWOOD_ENOSPC = 28,       /* the model's context is full */
-    DRIFTWOOD_ENOSYS = 38,       /* this runtime does not have the call or the option */
-    DRIFTWOOD_EOVERFLOW = 75,    /* a size or count beyond a limit of the runtime */
-    DRIFTWOOD_ECANCELED = 125,   /* cancelled by the guest */
-    DRIFTWOOD_EFORKED = 200,     /* the child of a fork does not inherit this operation */
-    DRIFTWOOD_ENOTFINITE = 201,  /* the model's numbers became NaN or infinite */
+    DRIFTWOOD_EINTERRUPTED = 4, /* an external operation did not survive a thaw */
+    DRIFTWOOD_EIO = 5,          /* the runtime failed; the log says how */
+    DRIFTWOOD_E2BIG = 7,        /* buffer too small: status is -(needed << 16 | E2BIG), nothing consumed */
+    DRIFTWOOD_EBADF = 9,        /* no such session, stream or operation */
+    DRIFTWOOD_ENOMEM = 12,      /* the actor's own memory limit, or the KV pool, is exhausted */
+    DRIFTWOOD_EFAULT = 14,      /* a pointer or range outside linear memory */
+    DRIFTWOOD_EBUSY = 16,       /* the session or stream is in use by another operation */
+    DRIFTWOOD_EINVAL = 22,      /* an argument makes no sense */
+    DRIFTWOOD_ENOSPC = 28,      /* the model's context is full */
+    DRIFTWOOD_ENOSYS = 38,      /* this runtime does not have the call or the option */
+    DRIFTWOOD_EOVERFLOW = 75,   /* a size or count beyond a limit of the runtime */
+    DRIFTWOOD_ECANCELED = 125,  /* cancelled by the guest */
+    DRIFTWOOD_EFORKED = 200,    /* the child of a fork does not inherit this operation */
+    DRIFTWOOD_ENOTFINITE = 201, /* the model's numbers became NaN or infinite */
 };
 
 enum driftwood_log_level {
@@ -58,19 +59,19 @@ enum driftwood_log_level {
 
 /* How generate picks tokens. All zeros: greedy, until the model ends its turn or the context is full. */
 typedef struct driftwood_generate_options {
-    float temperature;    /* 0: greedy (ties go to the lower token id) */
-    float top_p;          /* 0 or 1: off */
-    uint32_t top_k;       /* 0: off */
-    uint32_t max_tokens;  /* 0: no limit of its own */
-    uint64_t seed;        /* of the sampler's counter-based generator; used as given */
+    float temperature;   /* 0: greedy (ties go to the lower token id) */
+    float top_p;         /* 0 or 1: off */
+    uint32_t top_k;      /* 0: off */
+    uint32_t max_tokens; /* 0: no limit of its own */
+    uint64_t seed;       /* of the sampler's counter-based generator; used as given */
 } driftwood_generate_options;
 DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_generate_options) == 24, "ABI");
 
 /* C [m, n] = A [m, k] B [k, n], f32, row-major in the guest's own memory; accumulate != 0 adds the old C at the end. */
 typedef struct driftwood_gemm_f32 {
-    uint32_t a, b, c;        /* offsets of the matrices, multiples of 4 */
+    uint32_t a, b, c; /* offsets of the matrices, multiples of 4 */
     uint32_t m, n, k;
-    uint32_t lda, ldb, ldc;  /* leading dimensions in elements */
+    uint32_t lda, ldb, ldc; /* leading dimensions in elements */
     uint32_t accumulate;
 } driftwood_gemm_f32;
 DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_gemm_f32) == 40, "ABI");
@@ -79,7 +80,7 @@ DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_gemm_f32) == 40, "ABI");
 #define DRIFTWOOD_IMPORT(name) __attribute__((import_module("driftwood"), import_name(#name)))
 #define DRIFTWOOD_EXPORT(name) __attribute__((export_name(#name)))
 
-/* ---- Calls that never wait ------------------------------------------------------------------------------------- */
+/* ---- Calls that never wait --------------------------------------------------------------------------------------- */
 
 /* The ABI version of the runtime (>= 1). */
 DRIFTWOOD_IMPORT(abi_version) int32_t driftwood_abi_version(void);
@@ -100,14 +101,14 @@ DRIFTWOOD_IMPORT(receive) int64_t driftwood_receive(void* out, uint32_t capacity
 /* Cancels an operation: it completes with -ECANCELED. 0, or -EBADF when there is no such operation any more. */
 DRIFTWOOD_IMPORT(cancel) int32_t driftwood_cancel(int64_t op);
 
-/* ---- Conversations with the model ---------------------------------------------------------------------------------- */
+/* ---- Conversations with the model -------------------------------------------------------------------------------- */
 
 /* Opens an empty session with the actor's model: a handle (> 0), or -EOVERFLOW (too many open). */
 DRIFTWOOD_IMPORT(session_open) int64_t driftwood_session_open(void);
 DRIFTWOOD_IMPORT(session_close) int32_t driftwood_session_close(int64_t session);
-/* Appends a message ("system", "user", "assistant") as the model's chat template writes it; text never becomes a special
- * token. Returns the number of tokens appended, or -EFAULT, -EBADF, -EBUSY (generating), -EINVAL (role, template),
- * -ENOSPC. Prefill happens with the next generate, or with prefill. */
+/* Appends a message ("system", "user", "assistant") as the model's chat template writes it; text never becomes a
+ * special token. Returns the number of tokens appended, or -EFAULT, -EBADF, -EBUSY (generating), -EINVAL (role,
+ * template), -ENOSPC. Prefill happens with the next generate, or with prefill. */
 DRIFTWOOD_IMPORT(session_append)
 int64_t driftwood_session_append(int64_t session, const char* role, uint32_t role_length, const char* text,
                                  uint32_t text_length);
@@ -122,13 +123,13 @@ DRIFTWOOD_IMPORT(prefill) int64_t driftwood_prefill(int64_t session);
 /* Opens a stream: the model begins its answer. A stream handle (> 0), or an error. One stream per session at a time. */
 DRIFTWOOD_IMPORT(generate)
 int64_t driftwood_generate(int64_t session, const driftwood_generate_options* options, uint32_t options_size);
-/* Waits for the next bytes of the answer (UTF-8, whole characters, ready tokens together). Status: bytes written to `out`;
- * 0: the answer has ended. */
+/* Waits for the next bytes of the answer (UTF-8, whole characters, ready tokens together). Status: bytes written to
+ * `out`; 0: the answer has ended. */
 DRIFTWOOD_IMPORT(next) int64_t driftwood_next(int64_t stream, void* out, uint32_t capacity);
 /* Ends the stream, finished or not; what the model said stays in the session. */
 DRIFTWOOD_IMPORT(stream_close) int32_t driftwood_stream_close(int64_t stream);
 
-/* ---- Tensors in place ---------------------------------------------------------------------------------------------- */
+/* ---- Tensors in place -------------------------------------------------------------------------------------------- */
 
 /* Extents are checked at the call; the device works on the guest's own bytes before the completion. Status: 0. */
 DRIFTWOOD_IMPORT(gemm_f32) int64_t driftwood_gemm_f32_run(const driftwood_gemm_f32* gemm, uint32_t gemm_size);

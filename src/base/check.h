@@ -12,6 +12,5 @@ namespace driftwood {
 
 }  // namespace driftwood
 
-#define CHECK(condition)                                                       \
-    ((condition) ? static_cast<void>(0)                                        \
-                 : ::driftwood::check_failed("CHECK(" #condition ")", {}, __FILE__, __LINE__))
+#define CHECK(condition) \
+    ((condition) ? static_cast<void>(0) : ::driftwood::check_failed("CHECK(" #condition ")", {}, __FILE__, __LINE__))

@@ -13,18 +13,18 @@ namespace driftwood {
 
 // What kind of failure it was: callers branch on this, people read Error::message.
 enum class ErrorCode {
-    kInvalidArgument,   // the caller asked for something that makes no sense
-    kNotFound,          // a named thing does not exist
-    kAlreadyExists,     // a named thing is in the way
-    kCorrupt,           // bytes do not match their hash or their format
-    kMismatch,          // well-formed, but belongs to something else (module, model, version)
-    kUnsupported,       // understood and refused, by name
-    kLimit,             // a named limit would be exceeded
-    kIo,                // the operating system refused
-    kTrap,              // a guest trapped
-    kDeadline,          // a guest or an operation ran out of its time
-    kNotFinite,         // a model's activations are NaN or infinite
-    kInternal,          // a dependency failed in a way it should not (a caught panic)
+    kInvalidArgument,  // the caller asked for something that makes no sense
+    kNotFound,         // a named thing does not exist
+    kAlreadyExists,    // a named thing is in the way
+    kCorrupt,          // bytes do not match their hash or their format
+    kMismatch,         // well-formed, but belongs to something else (module, model, version)
+    kUnsupported,      // understood and refused, by name
+    kLimit,            // a named limit would be exceeded
+    kIo,               // the operating system refused
+    kTrap,             // a guest trapped
+    kDeadline,         // a guest or an operation ran out of its time
+    kNotFinite,        // a model's activations are NaN or infinite
+    kInternal,         // a dependency failed in a way it should not (a caught panic)
 };
 
 std::string_view error_code_name(ErrorCode code);
@@ -93,17 +93,18 @@ class [[nodiscard]] Result<void> {
 }  // namespace driftwood
 
 // Returns the error of `expr` (a Result) from the enclosing function, if it has one.
-#define DW_TRY(expr)                                                      \
-    do {                                                                  \
-        if (auto dw_result_ = (expr); !dw_result_.ok()) [[unlikely]]      \
-            return std::move(dw_result_).error();                         \
+#define DW_TRY(expr)                                                 \
+    do {                                                             \
+        if (auto dw_result_ = (expr); !dw_result_.ok()) [[unlikely]] \
+            return std::move(dw_result_).error();                    \
     } while (0)
 
 // DW_ASSIGN(auto x, expr): as DW_TRY, else moves the value into x.
 #define DW_CONCAT_(a, b) a##b
 #define DW_NAME_(a, b) DW_CONCAT_(a, b)
 #define DW_ASSIGN(decl, expr) DW_ASSIGN_IMPL_(DW_NAME_(dw_result_, __LINE__), decl, expr)
-#define DW_ASSIGN_IMPL_(tmp, decl, expr)                        \
-    auto tmp = (expr);                                          \
-    if (!tmp.ok()) [[unlikely]] return std::move(tmp).error();  \
+#define DW_ASSIGN_IMPL_(tmp, decl, expr) \
+    auto tmp = (expr);                   \
+    if (!tmp.ok()) [[unlikely]]          \
+        return std::move(tmp).error();   \
     decl = std::move(tmp).value()

@@ -1,5 +1,5 @@
-// DecoderSpec: a Llama-architecture decoder as plain data. `model/` fills it, engines are built from it. All weights are
-// views: whoever fills the spec keeps their bytes alive and unchanged as long as an engine uses them.
+// DecoderSpec: a Llama-architecture decoder as plain data. `model/` fills it, engines are built from it. All weights
+// are views: whoever fills the spec keeps their bytes alive and unchanged as long as an engine uses them.
 #pragma once
 
 #include <cstdint>

@@ -12,8 +12,8 @@
 
 namespace driftwood::compute {
 
-// C [m, n] = A [m, k] · B [k, n] (+ C when accumulate), f32, row-major with leading dimensions in elements. One fma chain
-// per output over ascending k from +0; accumulate is one addition of the old C at the end.
+// C [m, n] = A [m, k] · B [k, n] (+ C when accumulate), f32, row-major with leading dimensions in elements. One fma
+// chain per output over ascending k from +0; accumulate is one addition of the old C at the end.
 struct GemmF32 {
     uint64_t a_offset = 0, b_offset = 0, c_offset = 0;  // bytes from the Region's base, multiples of 4
     uint32_t m = 0, n = 0, k = 0;
@@ -21,8 +21,8 @@ struct GemmF32 {
     bool accumulate = false;
 };
 
-// Whether all three extents lie inside `size_bytes`, leading dimensions cover their rows, offsets are aligned, C overlaps
-// neither A nor B, and nothing overflows. kInvalidArgument names the first thing that does not hold.
+// Whether all three extents lie inside `size_bytes`, leading dimensions cover their rows, offsets are aligned, C
+// overlaps neither A nor B, and nothing overflows. kInvalidArgument names the first thing that does not hold.
 Result<void> check_gemm(const GemmF32& gemm, uint64_t size_bytes);
 
 class Device {

@@ -23,8 +23,8 @@ inline constexpr uint32_t kNumericsVersion = 1;
 struct BatchItem {
     std::span<const uint32_t> tokens;  // 1…kMaxStepTokens, each < vocab
     uint32_t first_position = 0;
-    // The sequence's table: block i holds positions [64 i, 64 i + 64); covers first_position + tokens.size(). The blocks
-    // that this step writes belong to this sequence alone.
+    // The sequence's table: block i holds positions [64 i, 64 i + 64); covers first_position + tokens.size(). The
+    // blocks that this step writes belong to this sequence alone.
     std::span<const BlockId> blocks;
     // Where logits go: empty (none), vocab floats (of the last token) or tokens.size() * vocab floats (of every token).
     std::span<float> logits;
@@ -46,8 +46,8 @@ class Engine {
 };
 
 struct EngineOptions {
-    uint32_t threads = 0;      // 0: the cores this process may use
-    uint32_t kv_blocks = 0;    // capacity of the pool; 0: what the address space allows (memory is taken as it is used)
+    uint32_t threads = 0;    // 0: the cores this process may use
+    uint32_t kv_blocks = 0;  // capacity of the pool; 0: what the address space allows (memory is taken as it is used)
 };
 
 // The engines this program was built with, fastest first, and whether this machine can run them.

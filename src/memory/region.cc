@@ -18,13 +18,9 @@ namespace {
 constexpr int kReserveFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 constexpr uint64_t kPagemapPresent = uint64_t{1} << 63;  // Documentation/admin-guide/mm/pagemap.rst
 
-bool rounds_up(size_t bytes) {
-    return bytes <= std::numeric_limits<size_t>::max() - (page_size() - 1);
-}
+bool rounds_up(size_t bytes) { return bytes <= std::numeric_limits<size_t>::max() - (page_size() - 1); }
 
-bool page_aligned(uint64_t value) {
-    return value % page_size() == 0;
-}
+bool page_aligned(uint64_t value) { return value % page_size() == 0; }
 
 // ENOMEM means a limit (address space, number of mappings), everything else is the system's word.
 Error map_error(const char* operation, const std::string& thing) {
@@ -91,9 +87,7 @@ Region& Region::operator=(Region&& other) noexcept {
     return *this;
 }
 
-Region::~Region() {
-    release();
-}
+Region::~Region() { release(); }
 
 void Region::release() {
     if (base_ != nullptr) CHECK(munmap(base_, capacity_ + guard_) == 0);

@@ -26,7 +26,8 @@ class Tokenizer {
         kParse,  // text from the chat template: special tokens are recognised
     };
     virtual Result<std::vector<uint32_t>> encode(std::string_view text, Special special) const = 0;
-    // The raw bytes of a token (may be part of a UTF-8 character); empty for special tokens. Precondition: id < vocab().
+    // The raw bytes of a token (may be part of a UTF-8 character); empty for special tokens. Precondition: id <
+    // vocab().
     virtual std::string_view bytes(uint32_t id) const = 0;
     virtual uint32_t vocab() const = 0;
     virtual bool ends_turn(uint32_t id) const = 0;
@@ -44,16 +45,18 @@ class Model {
     virtual const compute::DecoderSpec& spec() const = 0;
     virtual const Tokenizer& tokenizer() const = 0;
 
-    // The conversation as the model's chat template writes it; `open_answer` adds the beginning of an assistant message.
+    // The conversation as the model's chat template writes it; `open_answer` adds the beginning of an assistant
+    // message.
     virtual Result<std::string> render(std::span<const Message> messages, bool open_answer) const = 0;
 
-    // Same compute identity: KV may be used again, bits continue. Covers canonical weights, architecture, rope, numerics
-    // and KV layout versions. Same text identity: tokenizer and template agree.
+    // Same compute identity: KV may be used again, bits continue. Covers canonical weights, architecture, rope,
+    // numerics and KV layout versions. Same text identity: tokenizer and template agree.
     virtual const file::Hash& compute_identity() const = 0;
     virtual const file::Hash& text_identity() const = 0;
 };
 
-// Loads a GGUF file by mapping it. Errors name file, key or tensor, want and got; what is not supported is refused by name.
+// Loads a GGUF file by mapping it. Errors name file, key or tensor, want and got; what is not supported is refused by
+// name.
 Result<std::unique_ptr<Model>> load_gguf(const std::string& path);
 // The same from bytes that outlive the model (the embedded demo model).
 Result<std::unique_ptr<Model>> load_gguf(std::string name, std::span<const uint8_t> bytes);

@@ -1,5 +1,5 @@
-// Picks a token from logits (numerics contract, rule 8): the contract's EXP, sums in a fixed order, ties to the lower id,
-// random numbers from the counter-based generator, so that a sampler's whole state is (seed, counter).
+// Picks a token from logits (numerics contract, rule 8): the contract's EXP, sums in a fixed order, ties to the lower
+// id, random numbers from the counter-based generator, so that a sampler's whole state is (seed, counter).
 #pragma once
 
 #include <cstdint>

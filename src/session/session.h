@@ -1,8 +1,8 @@
 // Session: one conversation with a model: transcript, tokens, a table of KV blocks, the last logits, and at most one
 // running generate. It plans its own forward work; whoever batches (actor/, node/) runs the engine:
 //
-//   if (auto item = session.plan(chunk)) { engine.step({&*item, 1}); session.commit(*item); }   // forward pending tokens
-//   if (session.can_sample()) session.sample();                                                 // pick the next token
+//   if (auto item = session.plan(chunk)) { engine.step({&*item, 1}); session.commit(*item); }  // pending tokens
+//   if (session.can_sample()) session.sample();                                                // the next token
 //
 // Both are step boundaries: between them a session can be saved, forked or rewound. Invariants: tokens() >= computed();
 // blocks cover computed() tokens and rows beyond are zero; last_logits() belong to token computed() - 1 when
@@ -54,7 +54,8 @@ class Session {
     Session& operator=(const Session&) = delete;
 
     // ---- Conversation. None of these computes; all fail with kInvalidArgument while a generate runs.
-    // Appends a message as the chat template writes it; returns the number of tokens added. An open answer is closed first.
+    // Appends a message as the chat template writes it; returns the number of tokens added. An open answer is closed
+    // first.
     Result<uint32_t> append(std::string_view role, std::string_view text);
     // Appends raw tokens (a part without text; such a session cannot change its model).
     Result<uint32_t> append_tokens(std::span<const uint32_t> tokens);
@@ -76,8 +77,8 @@ class Session {
 
     // ---- Output of the running (or ended, not yet drained) generate.
     Finish finish() const;
-    size_t output_bytes() const;                    // whole UTF-8 characters that are ready
-    size_t take_output(std::span<uint8_t> out);     // moves up to out.size() bytes, whole characters only
+    size_t output_bytes() const;                 // whole UTF-8 characters that are ready
+    size_t take_output(std::span<uint8_t> out);  // moves up to out.size() bytes, whole characters only
 
     const std::vector<uint32_t>& tokens() const;
     uint32_t computed() const;
@@ -85,16 +86,16 @@ class Session {
     const std::vector<Part>& parts() const;
     std::span<const compute::BlockId> blocks() const;
 
-    // ---- Freeze and thaw. Writes tensors `session.<id>.kv`, `.tokens`, `.logits`, `.transcript`, `.state`; borrows KV and
-    // logits until the writer commits.
+    // ---- Freeze and thaw. Writes tensors `session.<id>.kv`, `.tokens`, `.logits`, `.transcript`, `.state`; borrows KV
+    // and logits until the writer commits.
     void save(uint32_t id, file::SectionWriter& image) const;
     struct Restored {
         std::unique_ptr<Session> session;
         uint32_t tokens_reused = 0;  // KV mapped from the image
         uint32_t tokens_again = 0;   // to be prefilled again (another model)
     };
-    // Maps KV from the image when the image's compute identity is this model's, else re-renders the transcript under this
-    // model. `image` must outlive the session (blocks are verified before their first use).
+    // Maps KV from the image when the image's compute identity is this model's, else re-renders the transcript under
+    // this model. `image` must outlive the session (blocks are verified before their first use).
     static Result<Restored> restore(uint32_t id, const model::Model& model, compute::Engine& engine, BlockRefs& refs,
                                     std::shared_ptr<const file::SectionReader> image);
 

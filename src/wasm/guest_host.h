@@ -2,8 +2,9 @@
 // (wasm/) has checked every range against linear memory and read every struct; the implementer (actor/) owns meaning:
 // operations, sessions, mailbox. Return values are those of guest.h: >= 0, or a negative driftwood_errno.
 //
-// Called on the thread that runs the turn, between Instance::start()/complete() and their return. Spans point into linear
-// memory and die with the call; ranges that are filled later are kept as (offset, length) and checked again then.
+// Called on the thread that runs the turn, between Instance::start()/complete() and their return. Spans point into
+// linear memory and die with the call; ranges that are filled later are kept as (offset, length) and checked again
+// then.
 #pragma once
 
 #include <cstdint>

@@ -4,11 +4,12 @@
 //   Module    a guest's bytes, inspected, refused by name or rewritten, compiled; shared by its instances
 //   Instance  one actor's store and instance; runs one turn at a time
 //
-// Every instance, new or thawed, is made the same way: instantiate the rewritten module bare, grow memory to size, check
-// that Wasmtime's base is the Region's, map an image (the birth image, or a frozen memory), set globals and tables.
+// Every instance, new or thawed, is made the same way: instantiate the rewritten module bare, grow memory to size,
+// check that Wasmtime's base is the Region's, map an image (the birth image, or a frozen memory), set globals and
+// tables.
 //
-// Threads: Runtime and Module may be shared by threads; an Instance runs on one thread at a time. Lifetime: Runtime outlives
-// Modules, a Module outlives its Instances, the GuestHost outlives the Instance.
+// Threads: Runtime and Module may be shared by threads; an Instance runs on one thread at a time. Lifetime: Runtime
+// outlives Modules, a Module outlives its Instances, the GuestHost outlives the Instance.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +46,7 @@ struct ModuleFacts {
     file::Hash hash{};  // blake3 of the original bytes
     uint32_t memory_min_pages = 0;
     std::optional<uint32_t> memory_max_pages;
-    std::vector<std::string> imports;   // "driftwood.receive", "wasi_snapshot_preview1.fd_write"
+    std::vector<std::string> imports;  // "driftwood.receive", "wasi_snapshot_preview1.fd_write"
     std::vector<std::string> exports;
     std::vector<std::string> refusals;  // "threads: shared memory cannot be frozen", …; empty: good
     bool mutates_tables = false;
@@ -55,8 +56,8 @@ Result<ModuleFacts> inspect(std::span<const uint8_t> bytes);
 
 class Module {
   public:
-    // Inspects, rewrites and compiles. kUnsupported lists all refusals; kInvalidArgument: not a valid module, or an import
-    // the runtime does not have (named), or a required export is missing.
+    // Inspects, rewrites and compiles. kUnsupported lists all refusals; kInvalidArgument: not a valid module, or an
+    // import the runtime does not have (named), or a required export is missing.
     static Result<std::unique_ptr<Module>> compile(Runtime& runtime, std::vector<uint8_t> bytes);
     virtual ~Module() = default;
     virtual const ModuleFacts& facts() const = 0;
@@ -69,7 +70,7 @@ class Module {
 struct InstanceLimits {
     uint64_t memory_bytes = 256ull << 20;  // linear memory; growth beyond fails with -1 inside the guest
     uint32_t table_elements = 1 << 16;
-    uint32_t turn_deadline_ms = 2000;      // a turn that takes longer traps
+    uint32_t turn_deadline_ms = 2000;  // a turn that takes longer traps
 };
 
 struct WasiOptions {
@@ -103,8 +104,8 @@ class Instance {
     // The bytes of a range if it lies inside linear memory now.
     virtual std::optional<std::span<uint8_t>> range(GuestRange range) = 0;
 
-    // Writes tensor `wasm.memory.0` (borrowing linear memory until the writer commits) and a record with globals, tables
-    // and WASI state into `state`. Call between turns.
+    // Writes tensor `wasm.memory.0` (borrowing linear memory until the writer commits) and a record with globals,
+    // tables and WASI state into `state`. Call between turns.
     virtual Result<void> save(file::SectionWriter& image, file::Encoder& state) const = 0;
 
   protected:
