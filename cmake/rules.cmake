@@ -1,16 +1,27 @@
 # What every target of this project is built with, and how a folder of src/ says what it is.
 
+find_program(DRIFTWOOD_CCACHE ccache)
+if(DRIFTWOOD_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${DRIFTWOOD_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${DRIFTWOOD_CCACHE})
+endif()
+
 add_library(driftwood_flags INTERFACE)
 target_compile_features(driftwood_flags INTERFACE cxx_std_20)
 # The numerics contract allows an fma only where it is written: the compiler contracts nothing, reassociates nothing.
 target_compile_options(driftwood_flags INTERFACE -Wall -Wextra -Werror -ffp-contract=off -fno-fast-math)
 target_include_directories(driftwood_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+# Neither messages nor debug information carry the path of the checkout, and a compiler cache hits across checkouts.
+target_compile_options(driftwood_flags INTERFACE -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
 
 option(DRIFTWOOD_SANITIZE "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 if(DRIFTWOOD_SANITIZE)
   target_compile_options(driftwood_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined
                                                    -fno-omit-frame-pointer)
   target_link_options(driftwood_flags INTERFACE -fsanitize=address,undefined)
+  # Every sanitised program has the options of tests/asan_options.cc built in, so it runs right outside of ctest too.
+  target_sources(driftwood_flags INTERFACE
+    $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${CMAKE_SOURCE_DIR}/tests/asan_options.cc>)
 endif()
 
 # driftwood_library(base result.cc ... DEPS memory ...): the static library of one folder of src/.

@@ -140,8 +140,10 @@ pub fn guard(error: *mut Buf, body: impl FnOnce() -> Outcome<()>) -> i32 {
         Ok(Ok(())) => return OK,
         Ok(Err(failure)) => failure,
         Err(payload) => {
-            // Dropping a payload may itself panic; leaking this rare one is the safe choice.
-            std::mem::forget(payload);
+            // Dropping a payload may itself panic; the payload of that panic is leaked, which ends the chain.
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(second);
+            }
             Failure { kind: Kind::Panic, message: format!("[panic] {caught}") }
         }
     };

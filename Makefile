@@ -1,0 +1,55 @@
+# A thin door to CMake (CMakePresets.json) and scripts/. `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+ARGS ?=
+
+# With these two, compiler caches (ccache is used where it is found) hit across checkouts.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_COMPILERCHECK := content
+
+rust := . scripts/env.sh
+
+.NOTPARALLEL:
+.PHONY: help setup deps build demo test lint format asan debug clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: build ## install what is missing, build, and run the main job end to end (ARGS=--json, ...)
+	@build/release/driftwood demo $(ARGS)
+
+test: lint build ## install what is missing, lint, build and pass all tests, then again under sanitizers
+	@ctest --preset release -j $(JOBS)
+	@$(MAKE) asan
+
+build: build/release/build.ninja ## the program, at build/release/driftwood
+	@$(rust); cmake --build --preset release -j $(JOBS)
+
+asan: build/asan/build.ninja ## build and pass all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(rust); cmake --build --preset asan -j $(JOBS)
+	@ctest --preset asan -j $(JOBS)
+
+debug: build/debug/build.ninja ## a build for the debugger, at build/debug/driftwood
+	@$(rust); cmake --build --preset debug -j $(JOBS)
+
+lint: build/release/build.ninja ## the rules of the house, clang-format, clang-tidy
+	@scripts/lint.sh
+
+format: setup ## let clang-format rewrite the sources
+	@git ls-files '*.h' '*.cc' '*.c' | xargs clang-format-14 -i
+
+setup: ## install what is missing (Debian packages, Rust)
+	@scripts/setup.sh
+
+clean: ## remove build/ (the Rust archive stays in its cache)
+	@rm -rf build
+
+# The Rust archive, out of its cache: a moment when it is there, about four minutes when it is not.
+deps: setup
+	@$(rust); deps/build.sh >/dev/null
+
+build/%/build.ninja: CMakePresets.json | deps
+	@$(rust); cmake --preset $*
