@@ -1,0 +1,262 @@
+#include "actor/actor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "actor/actor_impl.h"
+#include "actor/limits.h"
+
+namespace driftwood::actor {
+
+Result<std::unique_ptr<Actor>> Actor::create(const Context& context, const wasm::Module& module,
+                                             const ActorOptions& options) {
+    auto actor = std::make_unique<ActorImpl>(context, module);
+    DW_TRY(actor->be_born(options));
+    return std::unique_ptr<Actor>(std::move(actor));
+}
+
+Result<void> ActorImpl::be_born(const ActorOptions& options) {
+    context_.entropy.fill(id_);
+    std::array<uint8_t, sizeof random_seed_> seed{};
+    context_.entropy.fill(seed);
+    std::memcpy(&random_seed_, seed.data(), seed.size());
+    clock_checked_ = true;
+    begin_turn();
+    DW_ASSIGN(instance_, wasm::Instance::create(module_, *this, options.limits, options.wasi));
+    return {};
+}
+
+// Time never runs backwards in an actor, though the clock of the machine it was thawed on may be behind.
+void ActorImpl::begin_turn() {
+    const int64_t reading = context_.clock.now_ns();
+    if (!clock_checked_) {
+        clock_offset_ns_ = std::max<int64_t>(0, turn_ns_ - reading);
+        clock_checked_ = true;
+    }
+    turn_ns_ = std::max(turn_ns_, reading + clock_offset_ns_);
+    ++turns_;
+}
+
+// A failed turn's replies did not happen; its log lines did, because they say why.
+void ActorImpl::end_turn(Step& step, const Result<void>& outcome) {
+    step.kind = Step::Kind::kTurn;
+    if (!outcome.ok()) std::erase_if(effects_, [](const Effect& effect) { return effect.kind != Effect::Kind::kLog; });
+    step.effects = std::exchange(effects_, {});
+    if (!outcome.ok()) fail(step, outcome.error());
+}
+
+void ActorImpl::fail(Step& step, Error error) {
+    step.error = error;
+    failure_ = std::move(error);
+}
+
+const Error& ActorImpl::failure() const {
+    CHECK(failure_.has_value());
+    return *failure_;
+}
+
+Actor::State ActorImpl::state() const {
+    if (failure_) return State::kFailed;
+    if (instance_->exit_code()) return State::kStopped;
+    return has_work() ? State::kReady : State::kWaiting;
+}
+
+bool ActorImpl::has_work() const {
+    if (!started_ || !completions_.empty()) return true;
+    const auto is_tensor = [](const Operation& operation) { return operation.kind == Operation::Kind::kGemm; };
+    if (std::any_of(operations_.begin(), operations_.end(), is_tensor)) return true;
+    return std::any_of(sessions_.begin(), sessions_.end(), [this](const auto& entry) {
+        return entry.second->can_sample() || wants_forward(entry.first, *entry.second);
+    });
+}
+
+Result<void> ActorImpl::send(std::string_view message) {
+    if (message.size() > kMaxMessageBytes) {
+        return error(ErrorCode::kLimit, "[actor.send] message of " + std::to_string(message.size()) +
+                                            " bytes: the limit is " + std::to_string(kMaxMessageBytes));
+    }
+    if (mailbox_.size() >= kMaxMailboxMessages) {
+        return error(ErrorCode::kLimit, "[actor.send] the mailbox is full (" + std::to_string(kMaxMailboxMessages) +
+                                            " messages): wait until the actor has read some");
+    }
+    mailbox_.emplace_back(message);
+    settle();
+    return {};
+}
+
+Step ActorImpl::step() {
+    Step step;
+    const State now = state();
+    if (now == State::kFailed || now == State::kStopped) return step;
+    if (!started_) {
+        started_ = true;
+        begin_turn();
+        end_turn(step, instance_->start());
+    } else if (!completions_.empty()) {
+        deliver(step);
+    } else if (!run_tensor(step) && !run_sample(step)) {
+        run_forward(step);
+    }
+    if (!failure_) settle();
+    return step;
+}
+
+void ActorImpl::deliver(Step& step) {
+    Completion completion = std::move(completions_.front());
+    completions_.pop_front();
+    if (!completion.bytes.empty()) {
+        const auto out = instance_->range(completion.out);
+        if (out && out->size() >= completion.bytes.size()) {
+            std::memcpy(out->data(), completion.bytes.data(), completion.bytes.size());
+        } else {
+            completion.status = -DRIFTWOOD_EFAULT;
+        }
+    }
+    begin_turn();
+    end_turn(step, instance_->complete(completion.op, completion.status));
+}
+
+bool ActorImpl::run_tensor(Step& step) {
+    const auto found = std::find_if(operations_.begin(), operations_.end(), [](const Operation& operation) {
+        return operation.kind == Operation::Kind::kGemm;
+    });
+    if (found == operations_.end()) return false;
+    const Result<void> outcome = context_.device.gemm(instance_->memory(), to_gemm(found->gemm));
+    completions_.push_back({.op = found->id, .status = outcome.ok() ? 0 : -DRIFTWOOD_EINVAL, .out = {}, .bytes = {}});
+    operations_.erase(found);
+    step.kind = Step::Kind::kTensor;
+    return true;
+}
+
+bool ActorImpl::run_sample(Step& step) {
+    for (auto& [handle, session] : sessions_) {
+        if (!session->can_sample()) continue;
+        step.kind = Step::Kind::kSample;
+        ++step.tokens;
+        if (const auto outcome = session->sample(); !outcome.ok()) session_failed(handle, -DRIFTWOOD_ENOTFINITE);
+    }
+    return step.kind == Step::Kind::kSample;
+}
+
+bool ActorImpl::wants_forward(int64_t handle, const session::Session& session) const {
+    if (session.tokens().size() == session.computed()) return false;
+    if (session.finish() == session::Finish::kRunning) return true;
+    return std::any_of(operations_.begin(), operations_.end(), [handle](const Operation& operation) {
+        return operation.kind == Operation::Kind::kPrefill && operation.target == handle;
+    });
+}
+
+bool ActorImpl::run_forward(Step& step) {
+    std::vector<int64_t> handles;
+    std::vector<compute::BatchItem> batch;
+    for (auto& [handle, session] : sessions_) {
+        if (!wants_forward(handle, *session)) continue;
+        step.kind = Step::Kind::kForward;
+        auto item = session->plan(kPrefillChunk);
+        if (!item.ok()) {
+            if (item.error().code != ErrorCode::kLimit) return fail(step, std::move(item).error()), true;
+            session_failed(handle, -DRIFTWOOD_ENOMEM);
+        } else if (*item) {
+            handles.push_back(handle);
+            batch.push_back(**item);
+        }
+    }
+    if (batch.empty()) return step.kind == Step::Kind::kForward;
+    context_.engine.step(batch);
+    for (size_t i = 0; i < batch.size(); ++i) {
+        const auto tokens = static_cast<uint32_t>(batch[i].tokens.size());
+        if (const auto outcome = sessions_.at(handles[i])->commit(batch[i]); !outcome.ok()) {
+            push_effect({.kind = Effect::Kind::kLog, .level = DRIFTWOOD_LOG_ERROR, .bytes = outcome.error().message});
+            session_failed(handles[i], -DRIFTWOOD_ENOTFINITE);
+            continue;
+        }
+        step.tokens += tokens;
+        for (Operation& operation : operations_) {
+            if (operation.kind == Operation::Kind::kPrefill && operation.target == handles[i])
+                operation.progress += tokens;
+        }
+    }
+    step.effects = std::exchange(effects_, {});
+    return true;
+}
+
+void ActorImpl::session_failed(int64_t handle, int64_t status) {
+    sessions_.at(handle)->end_generate();
+    if (Stream* stream = live_stream(handle)) stream->error = status;
+    std::erase_if(operations_, [&](const Operation& operation) {
+        if (operation.kind != Operation::Kind::kPrefill || operation.target != handle) return false;
+        completions_.push_back({.op = operation.id, .status = status, .out = {}, .bytes = {}});
+        return true;
+    });
+}
+
+void ActorImpl::settle() {
+    std::erase_if(operations_, [this](const Operation& operation) {
+        auto completion = try_complete(operation);
+        if (!completion) return false;
+        completions_.push_back(std::move(*completion));
+        return true;
+    });
+}
+
+std::optional<Completion> ActorImpl::try_complete(const Operation& operation) {
+    switch (operation.kind) {
+        case Operation::Kind::kReceive:
+            return try_receive(operation);
+        case Operation::Kind::kNext:
+            return try_next(operation);
+        case Operation::Kind::kPrefill: {
+            const session::Session& session = *sessions_.at(operation.target);
+            if (session.tokens().size() != session.computed()) return std::nullopt;
+            return Completion{
+                .op = operation.id, .status = static_cast<int64_t>(operation.progress), .out = {}, .bytes = {}};
+        }
+        case Operation::Kind::kGemm:
+            return std::nullopt;  // a step of its own
+    }
+    return std::nullopt;
+}
+
+std::optional<Completion> ActorImpl::try_receive(const Operation& operation) {
+    if (mailbox_.empty()) return std::nullopt;
+    Completion completion{.op = operation.id, .status = 0, .out = operation.out, .bytes = {}};
+    const auto size = static_cast<int64_t>(mailbox_.front().size());
+    if (size > operation.out.length) {
+        completion.status = -(size << 16 | DRIFTWOOD_E2BIG);
+        return completion;
+    }
+    completion.status = size;
+    completion.bytes = std::move(mailbox_.front());
+    mailbox_.pop_front();
+    return completion;
+}
+
+std::optional<Completion> ActorImpl::try_next(const Operation& operation) {
+    const Stream& stream = streams_.at(operation.target);
+    Completion completion{.op = operation.id, .status = 0, .out = operation.out, .bytes = {}};
+    if (stream.detached) return completion;
+    session::Session& session = *sessions_.at(stream.session);
+    if (session.output_bytes() > 0) {
+        completion.bytes.resize(std::min<size_t>(session.output_bytes(), operation.out.length));
+        const size_t taken =
+            session.take_output({reinterpret_cast<uint8_t*>(completion.bytes.data()), completion.bytes.size()});
+        completion.bytes.resize(taken);
+        constexpr int64_t kLongestCharacter = 4;
+        completion.status = taken > 0 ? static_cast<int64_t>(taken) : -(kLongestCharacter << 16 | DRIFTWOOD_E2BIG);
+        return completion;
+    }
+    if (stream.error != 0) {
+        completion.status = stream.error;
+        return completion;
+    }
+    if (session.finish() == session::Finish::kRunning) return std::nullopt;
+    return completion;
+}
+
+std::vector<const session::Session*> ActorImpl::sessions() const {
+    std::vector<const session::Session*> all;
+    for (const auto& [handle, session] : sessions_) all.push_back(session.get());
+    return all;
+}
+
+}  // namespace driftwood::actor

@@ -1,0 +1,136 @@
+// Actor: a guest instance with identity, mailbox, operations and conversations.
+//
+//   while (actor.state() == Actor::State::kReady) perform(actor.step());
+//
+// The order of events is part of the state: a step does exactly one of these, in this order of precedence: the first
+// turn; the oldest completion (a turn); the oldest tensor operation; one token of every session that can be sampled;
+// one chunk of forward work for all sessions together. Operations start after the turn that issued them. Every boundary
+// between two steps is a place to freeze: nothing is on a stack then.
+//
+// Errors: a trap, a deadline or a corrupt KV block ends the actor (kFailed; every later call returns that error);
+// neither the process nor another actor is touched. Threads: one at a time, the engine's submitting thread. Lifetime:
+// everything in Context, and the Module, outlive the actor.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/ports.h"
+#include "base/result.h"
+#include "compute/device.h"
+#include "compute/engine.h"
+#include "file/section.h"
+#include "model/model.h"
+#include "session/block_table.h"
+#include "session/session.h"
+#include "wasm/instance.h"
+
+namespace driftwood::actor {
+
+inline constexpr uint32_t kImageVersion = 1;
+
+struct Context {
+    const model::Model& model;
+    compute::Engine& engine;
+    session::BlockRefs& blocks;
+    compute::Device& device;
+    Clock& clock;
+    Entropy& entropy;
+};
+
+struct ActorOptions {
+    wasm::InstanceLimits limits;
+    wasm::WasiOptions wasi;  // of a newborn; a thawed actor keeps its own
+};
+
+// What a turn wants done outside. Performed by whoever steps the actor, in order. (turn, index) is the same in a repeat
+// of the same turn, so that a receiver can tell a repeat from something new.
+struct Effect {
+    enum class Kind : uint8_t { kReply, kLog };
+    Kind kind = Kind::kReply;
+    bool last = false;  // kReply: ends the answer to the current message
+    int32_t level = 0;  // kLog: driftwood_log_level
+    std::string bytes;
+    uint64_t turn = 0;
+    uint32_t index = 0;
+};
+
+struct Step {
+    enum class Kind : uint8_t { kNothing, kTurn, kTensor, kSample, kForward };
+    Kind kind = Kind::kNothing;  // kNothing: the actor waits for a message
+    std::vector<Effect> effects;
+    uint32_t tokens = 0;         // sampled, or computed forward
+    std::optional<Error> error;  // the actor failed in this step
+};
+
+using ActorId = std::array<uint8_t, 16>;
+
+class Actor {
+  public:
+    enum class State : uint8_t {
+        kReady,    // step() has something to do
+        kWaiting,  // only a message can wake it
+        kStopped,  // the guest called proc_exit
+        kFailed,
+    };
+
+    // A newborn whose first turn has not run yet.
+    static Result<std::unique_ptr<Actor>> create(const Context& context, const wasm::Module& module,
+                                                 const ActorOptions& options);
+
+    struct Thawed {
+        std::unique_ptr<Actor> actor;
+        uint32_t tokens_reused = 0;  // KV mapped from the image
+        uint32_t tokens_again = 0;   // to be prefilled again, because the model is another one
+    };
+    // The actor that freeze() wrote. Verifies state and linear memory at once (verify_guest), maps memory and KV from
+    // the image; each KV block is verified before its first use. `module` must be the image's own (module_hash).
+    static Result<Thawed> thaw(const Context& context, const wasm::Module& module, const ActorOptions& options,
+                               std::shared_ptr<const file::SectionReader> image);
+
+    virtual ~Actor() = default;
+
+    virtual State state() const = 0;
+    virtual const Error& failure() const = 0;  // precondition: kFailed
+    virtual std::optional<int32_t> exit_code() const = 0;
+    virtual const ActorId& id() const = 0;
+    virtual int64_t clock_ns() const = 0;  // time of the last turn; never runs backwards
+    virtual uint64_t turns() const = 0;
+    virtual size_t completions_waiting() const = 0;
+
+    // Puts a message into the mailbox. kLimit when it is full or the message too long.
+    virtual Result<void> send(std::string_view message) = 0;
+    virtual Step step() = 0;
+
+    // Writes the image of this actor; it lives on unchanged. Not for a failed or stopped one.
+    virtual Result<file::SectionWriter::Committed> freeze(const std::string& path,
+                                                          file::SectionWriter::CommitOptions options) = 0;
+
+    virtual wasm::Instance& instance() = 0;
+    virtual std::vector<const session::Session*> sessions() const = 0;  // in order of their handles
+
+  protected:
+    Actor() = default;
+};
+
+// Checks the hashes of everything in an image but KV: module, linear memory, state of actor and sessions.
+Result<void> verify_guest(const file::SectionReader& image);
+
+// What an image says about itself (metadata; checked by hash with the root, believed by nobody else).
+struct ImageSummary {
+    std::string model_name;
+    std::string compute_identity;  // hex
+    std::string text_identity;
+    std::string module_hash;
+    std::string created;
+    std::string parent_image;
+    std::string root_hash;
+};
+Result<ImageSummary> summarize(const file::SectionReader& image);
+
+}  // namespace driftwood::actor

@@ -1,0 +1,18 @@
+// What one actor may hold. A guest that asks for more gets -EOVERFLOW; whoever sends it more gets kLimit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace driftwood::actor {
+
+inline constexpr size_t kMaxMailboxMessages = 1024;
+inline constexpr size_t kMaxMessageBytes = 1 << 20;
+inline constexpr size_t kMaxOperations = 1024;
+inline constexpr size_t kMaxSessions = 64;
+inline constexpr size_t kMaxReplyBytes = 1 << 20;
+inline constexpr size_t kMaxEffectsPerTurn = 4096;
+inline constexpr size_t kMaxLogLineBytes = 64 * 1024;
+inline constexpr uint32_t kPrefillChunk = 64;  // tokens of one forward step: how long a freeze may have to wait
+
+}  // namespace driftwood::actor
