@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "compute/decoder_spec.h"
+#include "compute/fp_environment.h"
 #include "compute/kv.h"
 
 namespace driftwood::compute {
@@ -21,15 +22,15 @@ inline constexpr uint32_t kNumericsVersion = 1;
 
 // One sequence's part of a step: `tokens` are appended at positions first_position, first_position + 1, …
 struct BatchItem {
-    std::span<const uint32_t> tokens;  // 1…kMaxStepTokens, each < vocab
+    std::span<const uint32_t> tokens;  // 1…kMaxStepTokens, each < vocab; positions < spec.context
     uint32_t first_position = 0;
     // The sequence's table: block i holds positions [64 i, 64 i + 64); covers first_position + tokens.size(). The
     // blocks that this step writes belong to this sequence alone.
     std::span<const BlockId> blocks;
     // Where logits go: empty (none), vocab floats (of the last token) or tokens.size() * vocab floats (of every token).
     std::span<float> logits;
-    // Out: an item whose activations turn NaN or infinite fails alone, with the layer and the tensor named; its KV rows
-    // of this step are cleared.
+    // Out: an item whose activations turn NaN or infinite fails alone (kNotFinite), with the layer and the tensor
+    // named; its KV rows of this step are cleared and its logits are zeros.
     std::optional<Error> error;
 };
 
@@ -48,6 +49,8 @@ class Engine {
 struct EngineOptions {
     uint32_t threads = 0;    // 0: the cores this process may use
     uint32_t kv_blocks = 0;  // capacity of the pool; 0: what the address space allows (memory is taken as it is used)
+    // kFlush computes as a device does that cannot keep subnormals; the same bits come out (a test holds it to that).
+    Subnormals subnormals = Subnormals::kKeep;
 };
 
 // The engines this program was built with, fastest first, and whether this machine can run them.

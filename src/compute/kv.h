@@ -1,5 +1,5 @@
-// KV cache as blocks. A block holds kBlockTokens tokens of all layers: K, V and their scales (numerics contract, rule 7),
-// contiguous, padded to 64 KiB, in the layout that the CPU kernels read in place and that images store.
+// KV cache as blocks. A block holds kBlockTokens tokens of all layers: K, V and their scales (numerics contract, rule
+// 7), contiguous, padded to 64 KiB, in the layout that the CPU kernels read in place and that images store.
 //
 // Per layer, per kv head, in this order (L = layout.head_bytes() bytes):
 //   int16 k[2][head_dim / 2][32][2]   key half (32 keys each), pair of dimensions, key, dimension in the pair
@@ -16,11 +16,10 @@
 #include <vector>
 
 #include "base/result.h"
-#include "memory/region.h"
+#include "compute/constants.h"
 
 namespace driftwood::compute {
 
-inline constexpr uint32_t kBlockTokens = 64;
 inline constexpr uint32_t kKvLayoutVersion = 1;
 
 using BlockId = uint32_t;
@@ -40,6 +39,45 @@ struct KvLayout {
     bool operator==(const KvLayout&) const = default;
 };
 
+// One head's part of a block, read number by number: how the layout above is addressed, for whoever is in no hurry.
+class KvHeadView {
+  public:
+    KvHeadView(const uint8_t* head, uint32_t head_dim) : head_(head), head_dim_(head_dim) {}
+    uint32_t head_dim() const { return head_dim_; }
+    int16_t k(uint32_t token, uint32_t d) const { return ints()[k_index(head_dim_, token, d)]; }
+    int16_t v(uint32_t token, uint32_t d) const { return ints()[v_index(head_dim_, token, d)]; }
+    float k_scale(uint32_t token) const { return scales()[token]; }
+    float v_scale(uint32_t token) const { return scales()[kBlockTokens + token]; }
+
+    // Where a number lies, in int16 from the head's start.
+    static size_t k_index(uint32_t head_dim, uint32_t token, uint32_t d) {
+        const size_t half_start = size_t{token / 32} * head_dim * 32;
+        return half_start + size_t{d / 2} * 64 + size_t{token % 32} * 2 + d % 2;
+    }
+    static size_t v_index(uint32_t head_dim, uint32_t token, uint32_t d) {
+        return size_t{kBlockTokens} * head_dim + (size_t{token / 2} * head_dim + d) * 2 + token % 2;
+    }
+
+  private:
+    const int16_t* ints() const { return reinterpret_cast<const int16_t*>(head_); }
+    const float* scales() const { return reinterpret_cast<const float*>(head_ + size_t{4} * kBlockTokens * head_dim_); }
+    const uint8_t* head_;
+    uint32_t head_dim_;
+};
+
+// Write one token's K or V row (head_dim numbers and their scale) into a head's part of a block.
+void store_k_row(uint8_t* head, uint32_t head_dim, uint32_t token, const int16_t* k, float scale);
+void store_v_row(uint8_t* head, uint32_t head_dim, uint32_t token, const int16_t* v, float scale);
+
+// Zeroes the rows of tokens [first_token, kBlockTokens) of every head of a block.
+void clear_block_rows(const KvLayout& layout, uint8_t* block, uint32_t first_token);
+
+// Copies the rows of tokens [0, tokens) of every head.
+void copy_block_rows(const KvLayout& layout, const uint8_t* from, uint8_t* to, uint32_t tokens);
+
+// Whether every scale of the block is finite, not negative, and 0 or at least kMinKvScale (contract, rule 9).
+Result<void> check_block_scales(const KvLayout& layout, const uint8_t* block);
+
 // The pool of an engine. Blocks are zero when handed out.
 class KvPool {
   public:
@@ -54,7 +92,8 @@ class KvPool {
     // Zeroes the rows of tokens [first_row, kBlockTokens): rewound rows leave no trace.
     virtual void clear_rows(BlockId block, uint32_t first_row) = 0;
     // Maps `count` consecutive blocks from a file (private, copy-on-write; CPU pools) and returns their numbers.
-    // The caller has checked that the file is long enough and whose it is; hashes and scales are checked before first use.
+    // The caller has checked that the file is long enough and whose it is; hashes and scales are checked before first
+    // use.
     virtual Result<std::vector<BlockId>> adopt(int fd, uint64_t file_offset, uint32_t count) = 0;
     // The block in the documented layout. CPU pools return their own bytes; valid until the block is released.
     virtual std::span<const uint8_t> bytes(BlockId block) const = 0;

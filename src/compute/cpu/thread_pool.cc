@@ -1,0 +1,98 @@
+#include "compute/cpu/thread_pool.h"
+
+#include <algorithm>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace driftwood::compute {
+
+namespace {
+
+// About 20 to 50 microseconds: longer than the gap between two runs of a step, shorter than anyone would miss.
+constexpr int kSpins = 1000;
+
+void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+uint32_t available_cores() {
+#if defined(__linux__)
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+    return std::max(1U, std::thread::hardware_concurrency());
+}
+
+ThreadPool::ThreadPool(uint32_t threads, std::function<void()> on_start) {
+    for (uint32_t i = 1; i < threads; ++i) {
+        helpers_.emplace_back([this, on_start] {
+            on_start();
+            help();
+        });
+    }
+}
+
+ThreadPool::~ThreadPool() {
+    stop_.store(true);
+    signal_.fetch_add(1);
+    signal_.notify_all();
+    for (std::thread& helper : helpers_) helper.join();
+}
+
+void ThreadPool::run_job(uint32_t count, Job job) {
+    if (count == 0) return;
+    if (helpers_.empty() || count == 1) {
+        for (uint32_t i = 0; i < count; ++i) job.call(job.context, i);
+        return;
+    }
+    job_ = job;
+    count_ = count;
+    done_.store(0, std::memory_order_relaxed);
+    const uint64_t run_number = (unclaimed_.load(std::memory_order_relaxed) >> 32) + 1;
+    unclaimed_.store(run_number << 32 | count, std::memory_order_release);
+    signal_.fetch_add(1, std::memory_order_release);
+    signal_.notify_all();
+    work();
+    for (int spin = 0; spin < kSpins; ++spin) {
+        if (done_.load(std::memory_order_acquire) == count) return;
+        pause();
+    }
+    for (uint32_t done = done_.load(std::memory_order_acquire); done != count;
+         done = done_.load(std::memory_order_acquire)) {
+        done_.wait(done, std::memory_order_acquire);
+    }
+}
+
+void ThreadPool::work() {
+    uint64_t seen = unclaimed_.load(std::memory_order_acquire);
+    while ((seen & 0xFFFFFFFFU) != 0) {
+        if (!unclaimed_.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+            continue;
+        }
+        const uint32_t count = count_;
+        job_.call(job_.context, count - static_cast<uint32_t>(seen & 0xFFFFFFFFU));
+        if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) done_.notify_one();
+        seen = unclaimed_.load(std::memory_order_acquire);
+    }
+}
+
+void ThreadPool::help() {
+    uint32_t seen = signal_.load(std::memory_order_acquire);
+    while (!stop_.load()) {
+        work();
+        for (int spin = 0; spin < kSpins && signal_.load(std::memory_order_acquire) == seen; ++spin) pause();
+        signal_.wait(seen, std::memory_order_acquire);
+        seen = signal_.load(std::memory_order_acquire);
+    }
+}
+
+}  // namespace driftwood::compute

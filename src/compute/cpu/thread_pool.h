@@ -1,0 +1,62 @@
+// ThreadPool: runs many small tasks on the caller's thread and a few helpers. Tasks are claimed one at a time, so a
+// core that another process takes away costs its share and no more: whoever has a core takes the tasks. Helpers spin
+// for a moment between runs (the runs of a decoder step follow each other within microseconds) and then sleep.
+//
+// Threads: one caller at a time. Tasks of one run may execute in any order on any thread; run() returns when all are
+// done, and everything they wrote is visible to the caller.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace driftwood::compute {
+
+// The cores that this process may use.
+uint32_t available_cores();
+
+class ThreadPool {
+  public:
+    // `threads` counts the caller: 1 means no helpers. `on_start` runs on each helper first and stays in force there
+    // (the floating-point environment).
+    ThreadPool(uint32_t threads, std::function<void()> on_start);
+    ~ThreadPool();
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+
+    uint32_t threads() const { return static_cast<uint32_t>(helpers_.size()) + 1; }
+
+    // Calls task(0) … task(count - 1), each once.
+    template <class Task>
+    void run(uint32_t count, const Task& task) {
+        run_job(count,
+                {[](const void* context, uint32_t index) { (*static_cast<const Task*>(context))(index); }, &task});
+    }
+
+  private:
+    struct Job {
+        void (*call)(const void* context, uint32_t index) = nullptr;
+        const void* context = nullptr;
+    };
+
+    void run_job(uint32_t count, Job job);
+    void help();
+    // Claims and runs tasks until none are left.
+    void work();
+
+    // The run in progress. `unclaimed_` holds a run number (high half) and how many of its tasks are unclaimed (low
+    // half). Whoever takes one owns that task; the run cannot end before it is done, so job_ and count_ stay as they
+    // are.
+    std::atomic<uint64_t> unclaimed_{0};
+    Job job_;
+    uint32_t count_ = 0;
+    std::atomic<uint32_t> done_{0};
+
+    std::atomic<uint32_t> signal_{0};  // moves on with each run: what sleeping helpers wait for
+    std::atomic<bool> stop_{false};
+    std::vector<std::thread> helpers_;
+};
+
+}  // namespace driftwood::compute

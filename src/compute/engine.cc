@@ -1,0 +1,69 @@
+#include "compute/engine.h"
+
+#include <string>
+
+#include "compute/host_engine.h"
+#include "compute/reference/reference.h"
+
+#if defined(DRIFTWOOD_X86)
+#include "compute/cpu/avx512/avx512.h"
+#include "compute/cpu/features.h"
+#endif
+
+namespace driftwood::compute {
+
+namespace {
+
+struct Implementation {
+    EngineInfo info;
+    const Kernels* kernels;
+};
+
+std::span<const Implementation> implementations() {
+    static const Implementation kAll[] = {
+#if defined(DRIFTWOOD_X86)
+        {{"avx512", cpu_has_avx512(), "AVX-512 F, BW, DQ, VL, VNNI"}, &avx512::kernels()},
+#endif
+        {{"reference", true, "any processor"}, &reference::kernels()},
+    };
+    return kAll;
+}
+
+const Implementation* find(std::string_view name) {
+    for (const Implementation& candidate : implementations()) {
+        if (name == "auto" ? candidate.info.available : candidate.info.name == name) return &candidate;
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+std::span<const EngineInfo> engines() {
+    static const std::vector<EngineInfo> kInfo = [] {
+        std::vector<EngineInfo> info;
+        for (const Implementation& implementation : implementations()) info.push_back(implementation.info);
+        return info;
+    }();
+    return kInfo;
+}
+
+Result<std::unique_ptr<Engine>> make_engine(std::string_view name, const DecoderSpec& spec,
+                                            const EngineOptions& options) {
+    const Implementation* chosen = find(name);
+    if (chosen == nullptr) {
+        std::string known = "auto";
+        for (const EngineInfo& info : engines()) known += ", " + std::string(info.name);
+        return error(ErrorCode::kNotFound, "[compute.engine] " + std::string(name) + ": want one of " + known);
+    }
+    if (!chosen->info.available) {
+        return error(ErrorCode::kUnsupported, "[compute.engine] " + std::string(name) + ": needs " +
+                                                  std::string(chosen->info.needs) +
+                                                  ", which this machine lacks; use auto or reference");
+    }
+    DW_TRY(validate(spec));
+    const KvLayout layout{.layers = spec.layers, .kv_heads = spec.kv_heads, .head_dim = spec.head_dim};
+    DW_ASSIGN(auto pool, HostKvPool::create(layout, options.kv_blocks));
+    return std::unique_ptr<Engine>(std::make_unique<HostEngine>(*chosen->kernels, spec, options, std::move(pool)));
+}
+
+}  // namespace driftwood::compute

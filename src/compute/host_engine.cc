@@ -1,0 +1,410 @@
+#include "compute/host_engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "compute/constants.h"
+
+namespace driftwood::compute {
+
+namespace {
+
+constexpr uint32_t kPassRows = 512;   // rows that share one reading of the weights
+constexpr uint32_t kLogitRows = 32;   // rows whose logits are computed together
+constexpr size_t kTaskBytes = 32768;  // weights that one task of a linear layer reads, about
+constexpr uint32_t kRowTile = 16;     // kernels work on this many rows of a matrix at once
+
+// log2(e) / sqrt(head_dim), rounded to float once: both are correctly rounded in double on every machine.
+float score_scale(uint32_t head_dim) {
+    return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
+}
+
+}  // namespace
+
+struct HostEngine::Row {
+    uint32_t item = 0;
+    uint32_t token = 0;
+    uint32_t position = 0;
+    float* logits = nullptr;  // [vocab] or null
+};
+
+// Tensors whose numbers are looked at, in the order in which a layer makes them.
+enum class HostEngine::Place : uint32_t {
+    kAttnNorm,
+    kQuery,
+    kKey,
+    kValue,
+    kAttention,
+    kFfnNorm,
+    kFeedForward,
+    kOutputNorm,
+    kLogits,
+    kCount
+};
+
+// One row per token of the pass; widths as in the spec.
+struct HostEngine::Buffers {
+    std::vector<float> residual;      // [rows, d_model]
+    std::vector<float> normed;        // [rows, d_model]
+    std::vector<float> delta;         // [rows, d_model] what a block adds to the residual
+    std::vector<float> q, k, v;       // [rows, heads * head_dim], [rows, kv_heads * head_dim] twice
+    std::vector<float> attended;      // [rows, heads * head_dim]
+    std::vector<float> gate, up;      // [rows, d_ff]
+    std::vector<float> cosine, sine;  // [rows, head_dim / 2]
+    std::vector<float> logits;        // [kLogitRows, vocab], when more than one row has logits
+    std::vector<int16_t> q16;         // [rows, heads * head_dim]
+    std::vector<float> cq;            // [rows, heads]
+    std::vector<int8_t> a8;           // [rows, widest input of a linear layer]: A32P
+    std::vector<float> a8_scale;      // [rows, widest / 32]
+    std::vector<int32_t> a8_sum;      // [rows, widest / 32]
+    std::vector<uint32_t> fault;      // [rows]: 0, or 1 + the first place that was not finite
+    uint32_t rows = 0;
+
+    void hold(const DecoderSpec& spec, uint32_t want_rows);
+    ActivationsA32P activations() const { return {a8.data(), a8_scale.data(), a8_sum.data()}; }
+};
+
+struct HostEngine::Product {
+    const MatrixView& matrix;
+    float* y;  // [rows of the pass, matrix.rows]
+    uint32_t tokens;
+};
+
+void HostEngine::Buffers::hold(const DecoderSpec& spec, uint32_t want_rows) {
+    fault.assign(want_rows, 0);
+    if (want_rows <= rows) return;
+    rows = want_rows;
+    const size_t n = rows;
+    const size_t q_width = size_t{spec.heads} * spec.head_dim;
+    const size_t kv_width = size_t{spec.kv_heads} * spec.head_dim;
+    const size_t widest = std::max({size_t{spec.d_model}, size_t{spec.d_ff}, q_width});
+    for (auto* buffer : {&residual, &normed, &delta}) buffer->resize(n * spec.d_model);
+    for (auto* buffer : {&q, &attended}) buffer->resize(n * q_width);
+    for (auto* buffer : {&k, &v}) buffer->resize(n * kv_width);
+    for (auto* buffer : {&gate, &up}) buffer->resize(n * spec.d_ff);
+    for (auto* buffer : {&cosine, &sine}) buffer->resize(n * (spec.head_dim / 2));
+    q16.resize(n * q_width);
+    cq.resize(n * spec.heads);
+    a8.resize(n * widest);
+    a8_scale.resize(n * (widest / kGroup));
+    a8_sum.resize(n * (widest / kGroup));
+}
+
+HostEngine::HostEngine(const Kernels& kernels, const DecoderSpec& spec, const EngineOptions& options,
+                       std::unique_ptr<HostKvPool> pool)
+    : kernels_(kernels),
+      spec_(spec),
+      subnormals_(options.subnormals),
+      pool_(std::move(pool)),
+      rope_(spec.rope_theta, spec.head_dim, spec.rope_factors),
+      query_scale_(score_scale(spec.head_dim)),
+      threads_(options.threads != 0 ? options.threads : available_cores(),
+               [mode = options.subnormals] { FpEnvironment::enter(mode); }),
+      buffers_(std::make_unique<Buffers>()) {}
+
+HostEngine::~HostEngine() = default;
+
+// ---- a step: rows, passes, faults
+
+void HostEngine::check_batch(std::span<const BatchItem> batch) const {
+    for (const BatchItem& item : batch) {
+        const size_t count = item.tokens.size();
+        CHECK(count >= 1 && count <= kMaxStepTokens);
+        const size_t end = item.first_position + count;
+        CHECK(end <= spec_.context && end <= item.blocks.size() * kBlockTokens);
+        CHECK(item.logits.empty() || item.logits.size() == spec_.vocab || item.logits.size() == count * spec_.vocab);
+        CHECK(std::all_of(item.tokens.begin(), item.tokens.end(), [&](uint32_t t) { return t < spec_.vocab; }));
+    }
+}
+
+void HostEngine::step(std::span<BatchItem> batch) {
+    const FpEnvironment environment(subnormals_);
+    check_batch(batch);
+    rows_.clear();
+    for (uint32_t i = 0; i < batch.size(); ++i) {
+        BatchItem& item = batch[i];
+        item.error.reset();
+        const auto count = static_cast<uint32_t>(item.tokens.size());
+        const bool every = item.logits.size() == size_t{count} * spec_.vocab;
+        for (uint32_t t = 0; t < count; ++t) {
+            Row row{.item = i, .token = item.tokens[t], .position = item.first_position + t};
+            if (every) row.logits = item.logits.data() + size_t{t} * spec_.vocab;
+            if (!every && !item.logits.empty() && t + 1 == count) row.logits = item.logits.data();
+            rows_.push_back(row);
+            if (rows_.size() == kPassRows) run_pass(batch);
+        }
+    }
+    if (!rows_.empty()) run_pass(batch);
+    for (BatchItem& item : batch) {
+        if (!item.error) continue;
+        std::fill(item.logits.begin(), item.logits.end(), 0.0F);
+        for (size_t b = item.first_position / kBlockTokens; b * kBlockTokens < item.first_position + item.tokens.size();
+             ++b) {
+            const size_t start = b * kBlockTokens;
+            pool_->clear_rows(item.blocks[b],
+                              static_cast<uint32_t>(std::max<size_t>(item.first_position, start) - start));
+        }
+    }
+}
+
+void HostEngine::note(uint32_t row, uint32_t layer, Place place, bool finite) {
+    if (finite) return;
+    const uint32_t code = layer * static_cast<uint32_t>(Place::kCount) + static_cast<uint32_t>(place) + 1;
+    // Tasks of one kernel may meet on a row; they bring the same code, and later kernels do not replace it.
+    uint32_t none = 0;
+    std::atomic_ref<uint32_t>(buffers_->fault[row]).compare_exchange_strong(none, code, std::memory_order_relaxed);
+}
+
+void HostEngine::report_faults(std::span<BatchItem> batch) {
+    static constexpr const char* kNames[] = {"attn_norm", "q",           "k", "v", "attention",
+                                             "ffn_norm",  "w_gate/w_up", "",  "",  ""};
+    for (uint32_t i = 0; i < rows_.size(); ++i) {
+        const uint32_t code = buffers_->fault[i];
+        BatchItem& item = batch[rows_[i].item];
+        if (code == 0 || item.error) continue;
+        const uint32_t layer = (code - 1) / static_cast<uint32_t>(Place::kCount);
+        const auto place = static_cast<Place>((code - 1) % static_cast<uint32_t>(Place::kCount));
+        std::string tensor = "layers." + std::to_string(layer) + "." + kNames[static_cast<uint32_t>(place)];
+        if (place == Place::kOutputNorm) tensor = "output_norm";
+        if (place == Place::kLogits) tensor = "logits";
+        item.error = error(ErrorCode::kNotFinite,
+                           "[compute.step] " + tensor +
+                               ": want finite numbers, got NaN, infinity or scores beyond 2^22 at position " +
+                               std::to_string(rows_[i].position) + "; the model's weights do not fit this input");
+    }
+}
+
+// ---- the decoder
+
+void HostEngine::run_pass(std::span<BatchItem> batch) {
+    buffers_->hold(spec_, static_cast<uint32_t>(rows_.size()));
+    embed();
+    for (uint32_t layer = 0; layer < spec_.layers; ++layer) run_layer(layer, batch);
+    logits();
+    report_faults(batch);
+    rows_.clear();
+}
+
+void HostEngine::run_layer(uint32_t layer, std::span<const BatchItem> batch) {
+    attention_block(layer, batch);
+    feed_forward_block(layer);
+}
+
+void HostEngine::attention_block(uint32_t layer, std::span<const BatchItem> batch) {
+    const DecoderLayer& w = spec_.layer[layer];
+    Buffers& b = *buffers_;
+    const auto tokens = static_cast<uint32_t>(rows_.size());
+    norm_and_quantise(w.attn_norm, layer, Place::kAttnNorm);
+    multiply({{w.wq, b.q.data(), tokens}, {w.wk, b.k.data(), tokens}, {w.wv, b.v.data(), tokens}});
+    rope_and_store(layer, batch);
+    attend(layer, batch);
+    quantise(b.attended.data(), spec_.heads * spec_.head_dim, layer, Place::kAttention);
+    multiply({{w.wo, b.delta.data(), tokens}});
+    add_to_residual();
+}
+
+void HostEngine::feed_forward_block(uint32_t layer) {
+    const DecoderLayer& w = spec_.layer[layer];
+    Buffers& b = *buffers_;
+    const auto tokens = static_cast<uint32_t>(rows_.size());
+    norm_and_quantise(w.ffn_norm, layer, Place::kFfnNorm);
+    multiply({{w.w_gate, b.gate.data(), tokens}, {w.w_up, b.up.data(), tokens}});
+    threads_.run(tokens, [&](uint32_t row) {
+        float* gate = b.gate.data() + size_t{row} * spec_.d_ff;
+        kernels_.silu_multiply(gate, b.up.data() + size_t{row} * spec_.d_ff, spec_.d_ff, gate);
+    });
+    quantise(b.gate.data(), spec_.d_ff, layer, Place::kFeedForward);
+    multiply({{w.w_down, b.delta.data(), tokens}});
+    add_to_residual();
+}
+
+void HostEngine::embed() {
+    const uint32_t half = spec_.head_dim / 2;
+    const size_t bytes = row_bytes(spec_.embedding.type, spec_.d_model);
+    threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t i) {
+        kernels_.embed_q8_0(spec_.embedding.bytes.data() + rows_[i].token * bytes, spec_.d_model,
+                            buffers_->residual.data() + size_t{i} * spec_.d_model);
+        rope_.angles(rows_[i].position, std::span(buffers_->cosine).subspan(size_t{i} * half, half),
+                     std::span(buffers_->sine).subspan(size_t{i} * half, half));
+    });
+}
+
+// Logits of the rows that want them, kLogitRows at a time.
+void HostEngine::logits() {
+    Buffers& b = *buffers_;
+    const size_t d = spec_.d_model;
+    std::vector<uint32_t> wanted;
+    for (uint32_t i = 0; i < rows_.size(); ++i) {
+        if (rows_[i].logits != nullptr) wanted.push_back(i);
+    }
+    for (size_t begin = 0; begin < wanted.size(); begin += kLogitRows) {
+        const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, wanted.size() - begin));
+        threads_.run(count, [&](uint32_t i) {
+            const uint32_t row = wanted[begin + i];
+            float* normed = b.normed.data() + i * d;
+            bool finite = kernels_.rms_norm(b.residual.data() + row * d, spec_.output_norm.data(), spec_.d_model,
+                                            spec_.norm_eps, normed);
+            finite &= kernels_.quantise_a32p(normed, spec_.d_model, b.a8.data() + i * d,
+                                             b.a8_scale.data() + i * (d / kGroup), b.a8_sum.data() + i * (d / kGroup));
+            note(row, spec_.layers, Place::kOutputNorm, finite);
+        });
+        if (count > 1) b.logits.resize(size_t{count} * spec_.vocab);
+        float* out = count > 1 ? b.logits.data() : rows_[wanted[begin]].logits;
+        multiply({{spec_.output, out, count}});
+        threads_.run(count, [&](uint32_t i) {
+            const uint32_t row = wanted[begin + i];
+            float* from = out + size_t{i} * spec_.vocab;
+            note(row, spec_.layers, Place::kLogits, kernels_.all_finite(from, spec_.vocab));
+            if (from != rows_[row].logits) std::memcpy(rows_[row].logits, from, spec_.vocab * sizeof(float));
+        });
+    }
+}
+
+// ---- steps of a layer
+
+void HostEngine::norm_and_quantise(std::span<const float> weight, uint32_t layer, Place place) {
+    Buffers& b = *buffers_;
+    const size_t d = spec_.d_model;
+    threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t row) {
+        float* normed = b.normed.data() + row * d;
+        note(row, layer, place,
+             kernels_.rms_norm(b.residual.data() + row * d, weight.data(), spec_.d_model, spec_.norm_eps, normed));
+    });
+    quantise(b.normed.data(), spec_.d_model, layer, place);
+}
+
+void HostEngine::quantise(const float* x, uint32_t cols, uint32_t layer, Place place) {
+    Buffers& b = *buffers_;
+    const size_t groups = cols / kGroup;
+    threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t row) {
+        note(row, layer, place,
+             kernels_.quantise_a32p(x + size_t{row} * cols, cols, b.a8.data() + size_t{row} * cols,
+                                    b.a8_scale.data() + row * groups, b.a8_sum.data() + row * groups));
+    });
+}
+
+// Multiplies the quantised rows by each matrix: all of them in one run, cut into tasks by rows of the matrices.
+void HostEngine::multiply(std::initializer_list<Product> products) {
+    const auto rows_per_task = [](const MatrixView& matrix) {
+        const auto rows = static_cast<uint32_t>(kTaskBytes / row_bytes(matrix.type, matrix.cols));
+        return std::max(rows / kRowTile, 1U) * kRowTile;
+    };
+    const auto tasks_of = [&](const MatrixView& matrix) {
+        return (matrix.rows + rows_per_task(matrix) - 1) / rows_per_task(matrix);
+    };
+    uint32_t tasks = 0;
+    for (const Product& product : products) tasks += tasks_of(product.matrix);
+    threads_.run(tasks, [&](uint32_t task) {
+        const Product* product = products.begin();
+        while (task >= tasks_of(product->matrix)) task -= tasks_of((product++)->matrix);
+        const MatrixView& matrix = product->matrix;
+        const LinearQ8_0 args{.weights = matrix.bytes.data(),
+                              .cols = matrix.cols,
+                              .tokens = product->tokens,
+                              .x = buffers_->activations(),
+                              .y = product->y,
+                              .y_stride = matrix.rows};
+        const uint32_t begin = task * rows_per_task(matrix);
+        kernels_.linear_q8_0(args, begin, std::min(matrix.rows, begin + rows_per_task(matrix)));
+    });
+}
+
+uint8_t* HostEngine::kv_head(const BatchItem& item, uint32_t position, uint32_t layer, uint32_t kv_head) {
+    return pool_->data(item.blocks[position / kBlockTokens]) + pool_->layout().head_offset(layer, kv_head);
+}
+
+// Turns queries and keys by their positions, quantises queries, and writes keys and values into the rows' blocks.
+void HostEngine::rope_and_store(uint32_t layer, std::span<const BatchItem> batch) {
+    Buffers& b = *buffers_;
+    const uint32_t head_dim = spec_.head_dim;
+    const auto rope = spec_.rope_pairs == RopePairs::kAdjacent ? kernels_.rope_adjacent : kernels_.rope_halves;
+    threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t row) {
+        const float* cosine = b.cosine.data() + size_t{row} * (head_dim / 2);
+        const float* sine = b.sine.data() + size_t{row} * (head_dim / 2);
+        for (uint32_t h = 0; h < spec_.heads; ++h) {
+            const size_t at = (size_t{row} * spec_.heads + h) * head_dim;
+            rope(b.q.data() + at, head_dim, cosine, sine);
+            float scale = 0.0F;
+            note(row, layer, Place::kQuery,
+                 kernels_.quantise_16(b.q.data() + at, head_dim, kMaxQ16, b.q16.data() + at, &scale));
+            b.cq[size_t{row} * spec_.heads + h] = scale * query_scale_;
+        }
+        const BatchItem& item = batch[rows_[row].item];
+        const uint32_t position = rows_[row].position;
+        for (uint32_t h = 0; h < spec_.kv_heads; ++h) {
+            const size_t at = (size_t{row} * spec_.kv_heads + h) * head_dim;
+            uint8_t* head = kv_head(item, position, layer, h);
+            int16_t ints[kMaxHeadDim];
+            float scale = 0.0F;
+            rope(b.k.data() + at, head_dim, cosine, sine);
+            note(row, layer, Place::kKey, kernels_.quantise_16(b.k.data() + at, head_dim, kMaxQ16, ints, &scale));
+            store_k_row(head, head_dim, position % kBlockTokens, ints, scale);
+            note(row, layer, Place::kValue, kernels_.quantise_16(b.v.data() + at, head_dim, kMaxV16, ints, &scale));
+            store_v_row(head, head_dim, position % kBlockTokens, ints, scale);
+        }
+    });
+}
+
+// Attention of all rows: a task takes one KV head and up to kMaxAttentionRows queries of one item that share its keys.
+void HostEngine::attend(uint32_t layer, std::span<const BatchItem> batch) {
+    struct Task {
+        uint32_t first_row;
+        uint32_t first_query;  // queries of an item and KV head are numbered row by row, head by head in its group
+        uint32_t query_count;
+    };
+    const uint32_t group = spec_.heads / spec_.kv_heads;
+    std::vector<Task> tasks;
+    for (uint32_t first = 0; first < rows_.size();) {
+        uint32_t end = first + 1;
+        while (end < rows_.size() && rows_[end].item == rows_[first].item) ++end;
+        const uint32_t queries = (end - first) * group;
+        for (uint32_t q = 0; q < queries; q += kMaxAttentionRows) {
+            tasks.push_back({first, q, std::min(kMaxAttentionRows, queries - q)});
+        }
+        first = end;
+    }
+    threads_.run(static_cast<uint32_t>(tasks.size()) * spec_.kv_heads, [&](uint32_t index) {
+        const Task& task = tasks[index / spec_.kv_heads];
+        attend_rows(layer, index % spec_.kv_heads, task.first_row, task.first_query, task.query_count, batch);
+    });
+}
+
+void HostEngine::attend_rows(uint32_t layer, uint32_t kv_head_index, uint32_t first_row, uint32_t first_query,
+                             uint32_t query_count, std::span<const BatchItem> batch) {
+    Buffers& b = *buffers_;
+    const uint32_t group = spec_.heads / spec_.kv_heads;
+    AttentionRow queries[kMaxAttentionRows];
+    uint32_t most_visible = 0;
+    for (uint32_t i = 0; i < query_count; ++i) {
+        const uint32_t row = first_row + (first_query + i) / group;
+        const size_t head = size_t{row} * spec_.heads + kv_head_index * group + (first_query + i) % group;
+        const uint32_t visible = rows_[row].position + 1;
+        queries[i] = {.q = b.q16.data() + head * spec_.head_dim,
+                      .cq = b.cq[head],
+                      .visible = visible,
+                      .out = b.attended.data() + head * spec_.head_dim,
+                      .finite = true};
+        most_visible = std::max(most_visible, visible);
+    }
+    const BatchItem& item = batch[rows_[first_row].item];
+    std::vector<const uint8_t*> blocks;
+    for (uint32_t position = 0; position < most_visible; position += kBlockTokens) {
+        blocks.push_back(kv_head(item, position, layer, kv_head_index));
+    }
+    kernels_.attention({spec_.head_dim, blocks.data(), queries, query_count});
+    for (uint32_t i = 0; i < query_count; ++i) {
+        note(first_row + (first_query + i) / group, layer, Place::kAttention, queries[i].finite);
+    }
+}
+
+void HostEngine::add_to_residual() {
+    Buffers& b = *buffers_;
+    threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t row) {
+        const size_t at = size_t{row} * spec_.d_model;
+        kernels_.add(b.residual.data() + at, b.delta.data() + at, spec_.d_model);
+    });
+}
+
+}  // namespace driftwood::compute

@@ -1,0 +1,72 @@
+// HostEngine: the decoder's step on the CPU, written once for every table of kernels. The walk through the layers is in
+// host_engine.cc and reads as the model's diagram; which instructions do the work is the table's business.
+//
+// Rows: a step's tokens, of all its items, are one list of rows that pass through each layer together, at most
+// kPassRows at a time, so that a weight is read once for many tokens. Nothing a row computes depends on its neighbours:
+// the same bits come out for any batch, any chunking of a prompt and any number of threads.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "compute/cpu/thread_pool.h"
+#include "compute/engine.h"
+#include "compute/fp_environment.h"
+#include "compute/host_kv_pool.h"
+#include "compute/kernels.h"
+#include "compute/rope_table.h"
+
+namespace driftwood::compute {
+
+class HostEngine final : public Engine {
+  public:
+    // Precondition: validate(spec) holds.
+    HostEngine(const Kernels& kernels, const DecoderSpec& spec, const EngineOptions& options,
+               std::unique_ptr<HostKvPool> pool);
+    ~HostEngine() override;
+
+    std::string_view name() const override { return kernels_.name; }
+    const DecoderSpec& spec() const override { return spec_; }
+    KvPool& pool() override { return *pool_; }
+    void step(std::span<BatchItem> batch) override;
+
+  private:
+    struct Row;      // one token of one item
+    struct Buffers;  // what a pass writes between its kernels
+    struct Product;  // one matrix and where its output goes
+    enum class Place : uint32_t;
+
+    void check_batch(std::span<const BatchItem> batch) const;
+    void run_pass(std::span<BatchItem> batch);
+    void embed();
+    void run_layer(uint32_t layer, std::span<const BatchItem> batch);
+    void attention_block(uint32_t layer, std::span<const BatchItem> batch);
+    void feed_forward_block(uint32_t layer);
+    void logits();
+
+    void norm_and_quantise(std::span<const float> weight, uint32_t layer, Place place);
+    void quantise(const float* x, uint32_t cols, uint32_t layer, Place place);
+    void multiply(std::initializer_list<Product> products);
+    void rope_and_store(uint32_t layer, std::span<const BatchItem> batch);
+    void attend(uint32_t layer, std::span<const BatchItem> batch);
+    void attend_rows(uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t first_query, uint32_t query_count,
+                     std::span<const BatchItem> batch);
+    void add_to_residual();
+    // Notes the first place where a row's numbers were not finite.
+    void note(uint32_t row, uint32_t layer, Place place, bool finite);
+    void report_faults(std::span<BatchItem> batch);
+    uint8_t* kv_head(const BatchItem& item, uint32_t position, uint32_t layer, uint32_t kv_head);
+
+    const Kernels& kernels_;
+    DecoderSpec spec_;  // views of weights and a few numbers
+    Subnormals subnormals_;
+    std::unique_ptr<HostKvPool> pool_;
+    RopeTable rope_;
+    float query_scale_;  // log2(e) / sqrt(head_dim)
+    ThreadPool threads_;
+    std::vector<Row> rows_;  // of the pass in progress
+    std::unique_ptr<Buffers> buffers_;
+};
+
+}  // namespace driftwood::compute
