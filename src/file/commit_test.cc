@@ -13,7 +13,7 @@ namespace {
 
 using Fault = DiskModel::Fault;
 
-constexpr uint64_t kSeeds = 40;  // how often chance decides what survives each power loss
+constexpr uint64_t kSeeds = 16;  // how often chance decides what survives each power loss
 const std::string kPath = "dir/image";
 
 SectionWriter writer_of(uint64_t seed) {

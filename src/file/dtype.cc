@@ -32,13 +32,9 @@ const DTypeRow& row(DType dtype) {
 
 }  // namespace
 
-std::string_view dtype_name(DType dtype) {
-    return row(dtype).name;
-}
+std::string_view dtype_name(DType dtype) { return row(dtype).name; }
 
-size_t dtype_size(DType dtype) {
-    return row(dtype).size_bytes;
-}
+size_t dtype_size(DType dtype) { return row(dtype).size_bytes; }
 
 std::optional<DType> dtype_from_name(std::string_view name) {
     for (const DTypeRow& candidate : kDTypes) {

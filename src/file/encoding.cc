@@ -29,30 +29,18 @@ T load(std::span<const uint8_t> bytes) {
 
 }  // namespace
 
-void Encoder::u8(uint8_t value) {
-    out_.push_back(value);
-}
-void Encoder::u32(uint32_t value) {
-    append(out_, value);
-}
-void Encoder::u64(uint64_t value) {
-    append(out_, value);
-}
-void Encoder::i64(int64_t value) {
-    append(out_, value);
-}
-void Encoder::f32(float value) {
-    append(out_, std::bit_cast<uint32_t>(value));
-}
+void Encoder::u8(uint8_t value) { out_.push_back(value); }
+void Encoder::u32(uint32_t value) { append(out_, value); }
+void Encoder::u64(uint64_t value) { append(out_, value); }
+void Encoder::i64(int64_t value) { append(out_, value); }
+void Encoder::f32(float value) { append(out_, std::bit_cast<uint32_t>(value)); }
 
 void Encoder::bytes(std::span<const uint8_t> value) {
     u64(value.size());
     out_.insert(out_.end(), value.begin(), value.end());
 }
 
-void Encoder::str(std::string_view value) {
-    bytes({reinterpret_cast<const uint8_t*>(value.data()), value.size()});
-}
+void Encoder::str(std::string_view value) { bytes({reinterpret_cast<const uint8_t*>(value.data()), value.size()}); }
 
 void Encoder::begin_record(std::string_view tag, uint32_t version) {
     CHECK(tag.size() == kTagBytes && version >= 1);

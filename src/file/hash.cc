@@ -5,9 +5,7 @@
 namespace driftwood::file {
 namespace {
 
-dwd_blake3_hasher* as_hasher(void* impl) {
-    return static_cast<dwd_blake3_hasher*>(impl);
-}
+dwd_blake3_hasher* as_hasher(void* impl) { return static_cast<dwd_blake3_hasher*>(impl); }
 
 // The value of a lower-case hex digit, or -1.
 int hex_digit(char c) {
@@ -59,9 +57,7 @@ Hasher::Hasher() {
     impl_ = made;
 }
 
-Hasher::~Hasher() {
-    dwd_blake3_free(as_hasher(impl_));
-}
+Hasher::~Hasher() { dwd_blake3_free(as_hasher(impl_)); }
 
 void Hasher::update(std::span<const uint8_t> bytes) {
     CHECK(dwd_blake3_update(as_hasher(impl_), bytes.data(), bytes.size()) == DWD_OK);

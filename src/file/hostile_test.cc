@@ -17,9 +17,7 @@ using Hashes = SectionReader::Hashes;
 constexpr uint64_t kDataStart = 1000;
 constexpr uint64_t kDataBytes = 24;
 
-Result<Header> parse(std::string_view text) {
-    return parse_header("f", text, kDataStart, kDataBytes);
-}
+Result<Header> parse(std::string_view text) { return parse_header("f", text, kDataStart, kDataBytes); }
 
 std::string tensor(const std::string& name, const std::string& dtype, const std::string& shape,
                    const std::string& offsets) {
@@ -185,17 +183,17 @@ class Damaged : public ::testing::Test {
     size_t sum_ = 0;
 };
 
-TEST_F(Damaged, no_bit_of_the_header_can_change_unnoticed) {
+TEST_F(Damaged, no_byte_of_the_header_can_change_unnoticed) {
     for (size_t at = 0; at < text_end_; ++at) {
-        for (int bit = 0; bit < 8; ++bit) {
+        for (const size_t bit : {at % 8, (at + 3) % 8}) {
             ASSERT_FALSE(accepts_change(at, static_cast<uint8_t>(1 << bit))) << "byte " << at << " bit " << bit;
         }
     }
-    for (size_t at = text_end_; at < data_start_; at += 37) ASSERT_FALSE(accepts_change(at, ' ' ^ '\n')) << at;
+    for (size_t at = text_end_; at < data_start_; at += 97) ASSERT_FALSE(accepts_change(at, ' ' ^ '\n')) << at;
 }
 
 TEST_F(Damaged, no_byte_of_data_padding_or_hashes_can_change_unnoticed) {
-    for (size_t at = data_start_; at < good_.size(); at += 211) ASSERT_FALSE(accepts_change(at, 0x10)) << at;
+    for (size_t at = data_start_; at < good_.size(); at += 401) ASSERT_FALSE(accepts_change(at, 0x10)) << at;
     for (size_t at = good_.size() - 64; at < good_.size(); ++at) ASSERT_FALSE(accepts_change(at, 0x01)) << at;
 }
 

@@ -43,9 +43,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     return *this;
 }
 
-MappedFile::~MappedFile() {
-    unmap();
-}
+MappedFile::~MappedFile() { unmap(); }
 
 void MappedFile::unmap() {
     if (data_ != nullptr) CHECK(munmap(const_cast<uint8_t*>(data_), size_) == 0);

@@ -23,7 +23,7 @@ namespace {
 constexpr mode_t kPermissionBits = 07777;
 constexpr mode_t kPrivateFile = 0600;
 constexpr mode_t kPrivateDirectory = 0700;
-constexpr size_t kCopyBytes = 1024 * 1024;
+constexpr size_t kCopyBytes = size_t{1024} * 1024;
 
 bool is_private_file(const struct stat& st) {
     return S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & kPermissionBits) == kPrivateFile;

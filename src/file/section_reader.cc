@@ -154,21 +154,11 @@ Result<SectionReader> SectionReader::open(const std::string& path, Hashes hashes
     return reader;
 }
 
-int SectionReader::fd() const {
-    return impl_->file.fd();
-}
-const std::string& SectionReader::path() const {
-    return impl_->file.path();
-}
-uint64_t SectionReader::file_bytes() const {
-    return impl_->file.size();
-}
-const std::map<std::string, std::string>& SectionReader::metadata() const {
-    return impl_->metadata;
-}
-const TensorMap& SectionReader::tensors() const {
-    return impl_->tensors;
-}
+int SectionReader::fd() const { return impl_->file.fd(); }
+const std::string& SectionReader::path() const { return impl_->file.path(); }
+uint64_t SectionReader::file_bytes() const { return impl_->file.size(); }
+const std::map<std::string, std::string>& SectionReader::metadata() const { return impl_->metadata; }
+const TensorMap& SectionReader::tensors() const { return impl_->tensors; }
 
 const TensorInfo* SectionReader::find(std::string_view name) const {
     const auto found = impl_->tensors.find(name);

@@ -35,9 +35,7 @@ struct Sample {
     }
 };
 
-std::vector<uint8_t> copy(std::span<const uint8_t> bytes) {
-    return {bytes.begin(), bytes.end()};
-}
+std::vector<uint8_t> copy(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
 
 TEST(SectionTest, gives_back_what_was_written) {
     const TestDirectory dir;

@@ -15,9 +15,7 @@ constexpr size_t kWriteBytes = 16 * kHashSpan;
 
 using NamedTensors = std::vector<std::pair<std::string, TensorInfo>>;
 
-uint64_t align_up(uint64_t value) {
-    return (value + kSectionAlign - 1) / kSectionAlign * kSectionAlign;
-}
+uint64_t align_up(uint64_t value) { return (value + kSectionAlign - 1) / kSectionAlign * kSectionAlign; }
 
 // Writes the data section front to back and keeps the hash of every span of it.
 class SpanStream {
@@ -112,9 +110,7 @@ void SectionWriter::add_owned(std::string name, DType dtype, std::vector<uint64_
     tensors_.back().owned = std::move(bytes);  // moving a vector keeps its bytes in place
 }
 
-void SectionWriter::set_metadata(std::string key, std::string value) {
-    metadata_[std::move(key)] = std::move(value);
-}
+void SectionWriter::set_metadata(std::string key, std::string value) { metadata_[std::move(key)] = std::move(value); }
 
 Result<void> SectionWriter::check_names(const std::string& path) const {
     const auto refused = [&](const std::string& problem) {

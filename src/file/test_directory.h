@@ -40,7 +40,9 @@ class TestDirectory {
 
 inline std::vector<uint8_t> read_all(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
+    std::vector<uint8_t> bytes(std::filesystem::file_size(path));
+    EXPECT_TRUE(in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size())));
+    return bytes;
 }
 
 inline void write_all(const std::string& path, std::span<const uint8_t> bytes) {
