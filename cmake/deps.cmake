@@ -16,7 +16,8 @@ string(REGEX REPLACE ".*\n" "" driftwood_deps_prefix "${driftwood_deps_output}")
 message(STATUS "deps: ${driftwood_deps_prefix}")
 
 # A change of the shim changes the prefix, so it must configure again.
-file(GLOB_RECURSE driftwood_deps_inputs CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/deps/src/* ${CMAKE_SOURCE_DIR}/deps/include/*)
+file(GLOB_RECURSE driftwood_deps_inputs CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/deps/src/*
+     ${CMAKE_SOURCE_DIR}/deps/include/*)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${driftwood_deps_inputs}
              ${CMAKE_SOURCE_DIR}/deps/Cargo.toml ${CMAKE_SOURCE_DIR}/deps/Cargo.lock
              ${CMAKE_SOURCE_DIR}/deps/build.rs ${CMAKE_SOURCE_DIR}/deps/build.sh)

@@ -57,8 +57,8 @@ function(driftwood_test name)
   gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
 endfunction()
 
-# driftwood_embed(guests SYMBOLS chat_wasm path/chat.wasm ...): a library driftwood_embedded_guests with the files' bytes
-# and a header embedded_guests.h that declares `std::span<const uint8_t> driftwood::embedded::chat_wasm()`.
+# driftwood_embed(guests SYMBOLS chat_wasm path/chat.wasm ...): a library driftwood_embedded_guests with the files'
+# bytes and a header embedded_guests.h that declares `std::span<const uint8_t> driftwood::embedded::chat_wasm()`.
 function(driftwood_embed name)
   cmake_parse_arguments(ARG "" "" "SYMBOLS" ${ARGN})
   set(asm ".section .rodata\n")
@@ -69,7 +69,8 @@ function(driftwood_embed name)
     list(POP_FRONT ARG_SYMBOLS symbol file)
     string(APPEND asm ".balign 65536\n.global dw_${symbol}\n.global dw_${symbol}_end\ndw_${symbol}:\n"
                       ".incbin \"${file}\"\ndw_${symbol}_end:\n.byte 0\n")
-    string(APPEND externs "extern \"C\" const uint8_t dw_${symbol}[];\nextern \"C\" const uint8_t dw_${symbol}_end[];\n")
+    string(APPEND externs "extern \"C\" const uint8_t dw_${symbol}[];\n"
+                          "extern \"C\" const uint8_t dw_${symbol}_end[];\n")
     string(APPEND header "inline std::span<const uint8_t> ${symbol}() { return {dw_${symbol}, dw_${symbol}_end}; }\n")
     list(APPEND files ${file})
   endwhile()

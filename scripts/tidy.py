@@ -3,7 +3,7 @@
 
     scripts/tidy.py BUILD_FOLDER [PATH ...]     (all files, or those whose path starts with one of PATH)
 
-A file is clean for good as long as it, the headers of ours that it includes, .clang-tidy, its compile command and
+A file stays clean as long as it, the headers of ours that it includes, .clang-tidy, its compile command and
 clang-tidy stay what they are: that is hashed, and clean hashes are kept in the cache folder
 (${DRIFTWOOD_CACHE:-${XDG_CACHE_HOME:-~/.cache}/driftwood}/tidy). So a second run, or one after a small change, is quick.
 """
