@@ -5,7 +5,7 @@
 
 A file stays clean as long as it, the headers of ours that it includes, .clang-tidy, its compile command and
 clang-tidy stay what they are: that is hashed, and clean hashes are kept in the cache folder
-(${DRIFTWOOD_CACHE:-${XDG_CACHE_HOME:-~/.cache}/driftwood}/tidy). So a second run, or one after a small change, is quick.
+(${DRIFTWOOD_CACHE:-${XDG_CACHE_HOME:-~/.cache}/driftwood}/tidy). A second run, or one after a small change, is quick.
 """
 
 import hashlib
