@@ -118,9 +118,7 @@ double relative_error(const TestModel& model, uint32_t count) {
     return std::sqrt(difference / size);
 }
 
-TEST(reference_engine, logits_agree_with_float64) {
-    EXPECT_LT(relative_error(make_test_model({}, 1), 70), 2e-2);
-}
+TEST(reference_engine, logits_agree_with_float64) { EXPECT_LT(relative_error(make_test_model({}, 1), 70), 2e-2); }
 
 TEST(reference_engine, logits_agree_with_float64_for_paired_halves_and_rope_factors) {
     EXPECT_LT(relative_error(make_test_model({.rope_pairs = RopePairs::kHalves, .rope_factors = true}, 2), 70), 2e-2);

@@ -12,9 +12,7 @@ namespace driftwood::compute::reference {
 namespace {
 
 // Sums may wrap when a file's integers are hostile: unsigned arithmetic gives the same bits everywhere.
-uint32_t product(int32_t a, int32_t b) {
-    return static_cast<uint32_t>(a) * static_cast<uint32_t>(b);
-}
+uint32_t product(int32_t a, int32_t b) { return static_cast<uint32_t>(a) * static_cast<uint32_t>(b); }
 
 // The score of one key, still without the query's scale: (256 Σ (q >> 8) k + Σ (q & 255) k) · ks.
 float score(const AttentionRow& row, const KvHeadView& head, uint32_t key) {

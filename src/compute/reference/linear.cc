@@ -19,9 +19,7 @@ float block_scale(const uint8_t* block) {
     return half_to_float(half);
 }
 
-int32_t block_value(const uint8_t* block, uint32_t i) {
-    return static_cast<int8_t>(block[2 + i]);
-}
+int32_t block_value(const uint8_t* block, uint32_t i) { return static_cast<int8_t>(block[2 + i]); }
 
 // Exact: 32 products of at most 128 · 127.
 int32_t group_sum(const uint8_t* block, const int8_t* q) {

@@ -59,8 +59,6 @@ bool quantise_16(const float* x, uint32_t n, float max, int16_t* q, float* scale
     return most < kInfinityBits;
 }
 
-bool all_finite(const float* x, uint32_t n) {
-    return max_magnitude_bits(x, n) < kInfinityBits;
-}
+bool all_finite(const float* x, uint32_t n) { return max_magnitude_bits(x, n) < kInfinityBits; }
 
 }  // namespace driftwood::compute::reference

@@ -1,0 +1,251 @@
+// Rule 7: attention over 16-bit integer keys and values.
+//
+// Chunks come outermost, so that a chunk's keys and values are read from memory once for all rows of the call. Within a
+// chunk, up to four rows at a time share each register of keys and of values; VPDPWSSD multiplies pairs of 16-bit
+// numbers (two dimensions of a key, two keys of a dimension), which is why the layout of a block (kv.h) pairs them.
+#include "compute/cpu/avx512/avx512.h"
+#include "compute/cpu/avx512/lanes.h"
+
+namespace driftwood::compute::avx512 {
+
+namespace {
+
+constexpr uint32_t kSharing = 4;  // rows that share a register of keys or values
+constexpr uint32_t kHalf = kBlockTokens / 2;
+constexpr uint32_t kQuarters = kBlockTokens / kLanes;  // registers of one number per key
+constexpr uint32_t kDimTile = 4 * kLanes;              // dimensions of the output that are summed at once
+
+// A row on its way through the chunks.
+struct State {
+    // The query's raw high bytes (signed) and low bytes (unsigned) as 16-bit numbers.
+    alignas(64) int16_t high[kMaxHeadDim];
+    alignas(64) int16_t low[kMaxHeadDim];
+    alignas(64) int16_t weight[kBlockTokens];  // of the chunk's values, 0 for keys that the row does not see
+    float running_max;
+    float sum;
+    float al;    // factor of what came before
+    float unit;  // of the weights, times the chunk's factor
+};
+
+struct Chunk {
+    const int16_t* k;
+    const int16_t* v;
+    const float* ks;
+    const float* vs;
+    uint32_t first;  // position of its first key
+};
+
+Chunk chunk_at(const AttentionKvi& args, uint32_t index) {
+    const auto* ints = reinterpret_cast<const int16_t*>(args.blocks[index]);
+    const size_t count = size_t{kBlockTokens} * args.head_dim;
+    const auto* scales = reinterpret_cast<const float*>(ints + 2 * count);
+    return {ints, ints + count, scales, scales + kBlockTokens, index * kBlockTokens};
+}
+
+uint32_t visible_in(const Chunk& chunk, const AttentionRow& row) {
+    if (row.visible <= chunk.first) return 0;
+    return row.visible - chunk.first < kBlockTokens ? row.visible - chunk.first : kBlockTokens;
+}
+
+void begin_row(const AttentionRow& row, uint32_t head_dim, State& state) {
+    for (uint32_t d = 0; d < head_dim; d += kLanes) {
+        const __mmask16 mask = lanes_left(d, head_dim);
+        const __m256i q = _mm256_maskz_loadu_epi16(mask, row.q + d);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(state.high + d), _mm256_srai_epi16(q, 8));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(state.low + d), _mm256_and_si256(q, _mm256_set1_epi16(255)));
+        _mm512_mask_storeu_ps(row.out + d, mask, _mm512_setzero_ps());
+    }
+    state.running_max = kFirstMax;
+    state.sum = 0.0F;
+}
+
+__m512i broadcast_pair(const int16_t* pair) {
+    int32_t word = 0;
+    __builtin_memcpy(&word, pair, sizeof(word));
+    return _mm512_set1_epi32(word);
+}
+
+// u = (256 Σ (q >> 8) k + Σ (q & 255) k) · ks of 32 keys, for Rows rows.
+template <uint32_t Rows>
+void score_half(const int16_t* k, const float* ks, uint32_t head_dim, const State* states, __m512 (*u)[kQuarters],
+                uint32_t half) {
+    __m512i high[Rows][2];
+    __m512i low[Rows][2];
+    for (uint32_t r = 0; r < Rows; ++r) {
+        high[r][0] = high[r][1] = low[r][0] = low[r][1] = _mm512_setzero_si512();
+    }
+    for (uint32_t d = 0; d < head_dim; d += 2) {
+        const __m512i k0 = _mm512_loadu_si512(k + size_t{d} * kHalf);
+        const __m512i k1 = _mm512_loadu_si512(k + size_t{d} * kHalf + 2 * kLanes);
+        for (uint32_t r = 0; r < Rows; ++r) {
+            const __m512i q_high = broadcast_pair(states[r].high + d);
+            const __m512i q_low = broadcast_pair(states[r].low + d);
+            high[r][0] = _mm512_dpwssd_epi32(high[r][0], k0, q_high);
+            high[r][1] = _mm512_dpwssd_epi32(high[r][1], k1, q_high);
+            low[r][0] = _mm512_dpwssd_epi32(low[r][0], k0, q_low);
+            low[r][1] = _mm512_dpwssd_epi32(low[r][1], k1, q_low);
+        }
+    }
+    for (uint32_t r = 0; r < Rows; ++r) {
+        for (uint32_t i = 0; i < 2; ++i) {
+            const __m512 sum =
+                _mm512_fmadd_ps(_mm512_set1_ps(256.0F), _mm512_cvtepi32_ps(high[r][i]), _mm512_cvtepi32_ps(low[r][i]));
+            const __m512 scale = _mm512_loadu_ps(ks + half * kHalf + i * kLanes);
+            u[r][2 * half + i] = _mm512_mul_ps(sum, scale);
+        }
+    }
+}
+
+__m512 exp2_lanes(__m512 x) {
+    const __m512 magic = _mm512_set1_ps(kRoundMagic);
+    const __m512 y = _mm512_add_ps(x, magic);
+    const __m512 f = _mm512_sub_ps(x, _mm512_sub_ps(y, magic));
+    __m512 p = _mm512_set1_ps(kExp2Poly[0]);
+    for (int i = 1; i < 5; ++i) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2Poly[i]));
+    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(y), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent));
+}
+
+// From scores to integer weights, and what merging the chunk needs. False outside the contract's range.
+bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, uint32_t visible, State& state) {
+    __mmask16 seen[kQuarters];
+    __m512 most_u = _mm512_set1_ps(-__builtin_inff());
+    for (uint32_t i = 0; i < kQuarters; ++i) {
+        seen[i] = visible > i * kLanes ? lanes_left(i * kLanes, visible) : static_cast<__mmask16>(0);
+        most_u = _mm512_mask_max_ps(most_u, seen[i], most_u, u[i]);
+    }
+    const float c = _mm512_reduce_max_ps(most_u) * row.cq;
+    if (!(__builtin_fabsf(c) < kRoundLimit)) return false;
+    const float n = (c + kRoundMagic) - kRoundMagic;
+    const float m = c - n >= kTiny ? n + 1.0F : n;
+
+    __m512 w[kQuarters];
+    __m512 most_w = _mm512_setzero_ps();
+    __m512i l = _mm512_setzero_si512();
+    for (uint32_t i = 0; i < kQuarters; ++i) {
+        const __m512 x = _mm512_fmsub_ps(u[i], _mm512_set1_ps(row.cq), _mm512_set1_ps(m));
+        const __m512 p = _mm512_maskz_mov_ps(seen[i], exp2_lanes(_mm512_max_ps(x, _mm512_set1_ps(kScoreFloor))));
+        l = _mm512_add_epi32(l, round_int(_mm512_mul_ps(p, _mm512_set1_ps(kWeightScale))));
+        w[i] = _mm512_maskz_mul_ps(seen[i], p, _mm512_loadu_ps(vs + i * kLanes));
+        most_w = _mm512_max_ps(most_w, w[i]);
+    }
+    const uint32_t most_bits = bits_of(_mm512_reduce_max_ps(most_w));
+    if (most_bits >= kInfinityBits) return false;
+    const bool zero = most_bits < bits_of(kTiny);
+    const int32_t g_exponent = static_cast<int32_t>(most_bits >> 23) - 139;
+    const __m512 inv = _mm512_set1_ps(zero ? 0.0F : power_of_two(-g_exponent));
+    for (uint32_t i = 0; i < kQuarters; ++i) {
+        const __m512i weight = round_int(_mm512_mul_ps(w[i], inv));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(state.weight + i * kLanes), _mm512_cvtepi32_epi16(weight));
+    }
+
+    const float new_max = state.running_max > m ? state.running_max : m;
+    const int32_t be_exponent = static_cast<int32_t>(m - new_max);
+    state.al = power_of_two(static_cast<int32_t>(state.running_max - new_max));
+    state.unit = zero ? 0.0F : power_of_two(g_exponent + be_exponent);
+    state.sum =
+        __builtin_fmaf(static_cast<float>(_mm512_reduce_add_epi32(l)), power_of_two(be_exponent), state.sum * state.al);
+    state.running_max = new_max;
+    return true;
+}
+
+// O = fma(float(Σ weight · v), unit, O · al) for Rows rows.
+template <uint32_t Rows>
+void add_values(const int16_t* v, uint32_t head_dim, uint32_t key_pairs, const State* states,
+                const AttentionRow* rows) {
+    for (uint32_t first = 0; first < head_dim; first += kDimTile) {
+        __mmask16 mask[4];
+        __m512i total[Rows][4];
+        for (uint32_t i = 0; i < 4; ++i) {
+            const uint32_t d = first + i * kLanes;
+            mask[i] = d < head_dim ? lanes_left(d, head_dim) : static_cast<__mmask16>(0);
+            for (uint32_t r = 0; r < Rows; ++r) total[r][i] = _mm512_setzero_si512();
+        }
+        for (uint32_t pair = 0; pair < key_pairs; ++pair) {
+            const int16_t* at = v + (size_t{pair} * head_dim + first) * 2;
+            __m512i values[4];
+            for (uint32_t i = 0; i < 4; ++i) values[i] = _mm512_maskz_loadu_epi32(mask[i], at + i * 2 * kLanes);
+            for (uint32_t r = 0; r < Rows; ++r) {
+                const __m512i weight = broadcast_pair(states[r].weight + 2 * pair);
+                for (uint32_t i = 0; i < 4; ++i) total[r][i] = _mm512_dpwssd_epi32(total[r][i], values[i], weight);
+            }
+        }
+        for (uint32_t r = 0; r < Rows; ++r) {
+            for (uint32_t i = 0; i < 4; ++i) {
+                float* out = rows[r].out + first + i * kLanes;
+                const __m512 before = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask[i], out), _mm512_set1_ps(states[r].al));
+                const __m512 after =
+                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[r][i]), _mm512_set1_ps(states[r].unit), before);
+                _mm512_mask_storeu_ps(out, mask[i], after);
+            }
+        }
+    }
+}
+
+// One chunk for Rows rows, at least one of which sees some of it.
+template <uint32_t Rows>
+void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
+    uint32_t most_visible = 0;
+    for (uint32_t r = 0; r < Rows; ++r) {
+        const uint32_t visible = visible_in(chunk, rows[r]);
+        most_visible = visible > most_visible ? visible : most_visible;
+    }
+    __m512 u[Rows][kQuarters];
+    score_half<Rows>(chunk.k, chunk.ks, head_dim, states, u, 0);
+    if (most_visible > kHalf) {
+        score_half<Rows>(chunk.k + size_t{kHalf} * head_dim, chunk.ks, head_dim, states, u, 1);
+    } else {
+        for (uint32_t r = 0; r < Rows; ++r) u[r][2] = u[r][3] = _mm512_setzero_ps();
+    }
+    for (uint32_t r = 0; r < Rows; ++r) {
+        const uint32_t visible = visible_in(chunk, rows[r]);
+        if (visible > 0 && rows[r].finite) rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible, states[r]);
+    }
+    add_values<Rows>(chunk.v, head_dim, (most_visible + 1) / 2, states, rows);
+}
+
+void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
+    switch (count) {
+        case 1: return attend_chunk<1>(chunk, head_dim, rows, states);
+        case 2: return attend_chunk<2>(chunk, head_dim, rows, states);
+        case 3: return attend_chunk<3>(chunk, head_dim, rows, states);
+        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states);
+    }
+}
+
+}  // namespace
+
+void attention(const AttentionKvi& args) {
+    State states[kMaxAttentionRows];
+    uint32_t most_visible = 0;
+    for (uint32_t r = 0; r < args.row_count; ++r) {
+        begin_row(args.rows[r], args.head_dim, states[r]);
+        args.rows[r].finite = true;
+        most_visible = args.rows[r].visible > most_visible ? args.rows[r].visible : most_visible;
+    }
+    for (uint32_t index = 0; index * kBlockTokens < most_visible; ++index) {
+        const Chunk chunk = chunk_at(args, index);
+        for (uint32_t r = 0; r < args.row_count;) {
+            // Rows that see nothing of this chunk are not merged with it: they would turn a −0 into +0.
+            if (visible_in(chunk, args.rows[r]) == 0) {
+                ++r;
+                continue;
+            }
+            uint32_t count = 1;
+            while (count < kSharing && r + count < args.row_count && visible_in(chunk, args.rows[r + count]) > 0)
+                ++count;
+            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r);
+            r += count;
+        }
+    }
+    for (uint32_t r = 0; r < args.row_count; ++r) {
+        const __m512 factor = _mm512_set1_ps(kWeightScale / states[r].sum);
+        for (uint32_t d = 0; d < args.head_dim; d += kLanes) {
+            const __mmask16 mask = lanes_left(d, args.head_dim);
+            float* out = args.rows[r].out + d;
+            _mm512_mask_storeu_ps(out, mask, _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, out), factor));
+        }
+    }
+}
+
+}  // namespace driftwood::compute::avx512

@@ -1,0 +1,51 @@
+// Small pieces that the AVX-512 kernels share. Everything here has internal linkage (see cpu/README.md).
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "compute/constants.h"
+
+namespace driftwood::compute::avx512 {
+namespace {  // NOLINT(google-build-namespaces): each kernel file gets copies of its own
+
+constexpr uint32_t kLanes = 16;
+
+// The first `count` of 16 lanes, count <= 16.
+[[maybe_unused]] inline __mmask16 first_lanes(uint32_t count) {
+    return static_cast<__mmask16>((uint32_t{1} << count) - 1);
+}
+
+// As first_lanes, for what is left of n values from i on.
+[[maybe_unused]] inline __mmask16 lanes_left(uint32_t i, uint32_t n) {
+    return n - i >= kLanes ? static_cast<__mmask16>(0xFFFF) : first_lanes(n - i);
+}
+
+// Rule 1.
+[[maybe_unused]] inline __m512i round_int(__m512 x) {
+    return _mm512_sub_epi32(_mm512_castps_si512(_mm512_add_ps(x, _mm512_set1_ps(kRoundMagic))),
+                            _mm512_set1_epi32(static_cast<int32_t>(kRoundMagicBits)));
+}
+
+[[maybe_unused]] inline __m512 round_float(__m512 x) {
+    const __m512 magic = _mm512_set1_ps(kRoundMagic);
+    return _mm512_sub_ps(_mm512_add_ps(x, magic), magic);
+}
+
+[[maybe_unused]] inline __m512i magnitude_bits(__m512 x) {
+    return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
+}
+
+constexpr uint32_t kInfinityBits = 0x7F800000U;
+
+[[maybe_unused]] inline uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
+[[maybe_unused]] inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+
+// 2^n for -126 <= n <= 127, 0 below.
+[[maybe_unused]] inline float power_of_two(int32_t n) {
+    return n < -126 ? 0.0F : float_of(static_cast<uint32_t>(n + 127) << 23);
+}
+
+}  // namespace
+}  // namespace driftwood::compute::avx512

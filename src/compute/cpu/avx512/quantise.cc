@@ -1,0 +1,61 @@
+// Rule 2 (A32P) and the row quantisation of rule 7.
+#include "compute/cpu/avx512/avx512.h"
+#include "compute/cpu/avx512/lanes.h"
+
+namespace driftwood::compute::avx512 {
+
+namespace {
+
+// 16 values in 32 bits, clamped to ±127.
+__m512i quantise_lanes(__m512 x, __m512 to_integer) {
+    const __m512i q = round_int(_mm512_mul_ps(x, to_integer));
+    return _mm512_max_epi32(_mm512_min_epi32(q, _mm512_set1_epi32(kMaxA8)), _mm512_set1_epi32(-kMaxA8));
+}
+
+uint32_t max_magnitude_bits(const float* x, uint32_t n) {
+    __m512i most = _mm512_setzero_si512();
+    for (uint32_t i = 0; i < n; i += kLanes) {
+        most = _mm512_max_epu32(most, magnitude_bits(_mm512_maskz_loadu_ps(lanes_left(i, n), x + i)));
+    }
+    return _mm512_reduce_max_epu32(most);
+}
+
+}  // namespace
+
+bool quantise_a32p(const float* x, uint32_t n, int8_t* q, float* scale, int32_t* sum) {
+    uint32_t most_of_all = 0;
+    for (uint32_t group = 0; group < n / kGroup; ++group) {
+        const __m512 low = _mm512_loadu_ps(x + group * kGroup);
+        const __m512 high = _mm512_loadu_ps(x + group * kGroup + kLanes);
+        const uint32_t most = _mm512_reduce_max_epu32(_mm512_max_epu32(magnitude_bits(low), magnitude_bits(high)));
+        most_of_all = most > most_of_all ? most : most_of_all;
+        const bool tiny = most < bits_of(kTiny);
+        const int32_t e = static_cast<int32_t>(most >> 23) - 127 - 6;  // floor(log2 max) - 6
+        const __m512 to_integer = _mm512_set1_ps(tiny ? 0.0F : power_of_two(-e));
+        const __m512i q_low = quantise_lanes(low, to_integer);
+        const __m512i q_high = quantise_lanes(high, to_integer);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(q + group * kGroup), _mm512_cvtepi32_epi8(q_low));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(q + group * kGroup + kLanes), _mm512_cvtepi32_epi8(q_high));
+        scale[group] = tiny ? 0.0F : power_of_two(e);
+        sum[group] = _mm512_reduce_add_epi32(_mm512_add_epi32(q_low, q_high));
+    }
+    return most_of_all < kInfinityBits;
+}
+
+bool quantise_16(const float* x, uint32_t n, float max, int16_t* q, float* scale) {
+    const uint32_t most = max_magnitude_bits(x, n);
+    const bool tiny = most < bits_of(kTiny);
+    const float am = float_of(most);
+    const __m512 to_integer = _mm512_set1_ps(tiny ? 0.0F : max / am);
+    for (uint32_t i = 0; i < n; i += kLanes) {
+        const __mmask16 mask = lanes_left(i, n);
+        const __m512i value = round_int(_mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), to_integer));
+        _mm512_mask_cvtepi32_storeu_epi16(q + i, mask, value);
+    }
+    *scale = tiny ? 0.0F : am / max;
+    return most < kInfinityBits;
+}
+
+bool all_finite(const float* x, uint32_t n) { return max_magnitude_bits(x, n) < kInfinityBits; }
+
+}  // namespace driftwood::compute::avx512

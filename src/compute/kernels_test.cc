@@ -1,0 +1,431 @@
+// Every kernel of every instruction set this machine has, against the reference, by memcmp.
+#include "compute/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "compute/constants.h"
+#include "compute/fp_environment.h"
+#include "compute/kv.h"
+#include "compute/reference/reference.h"
+#include "compute/test_spec.h"
+
+#if defined(DRIFTWOOD_X86)
+#include "compute/cpu/avx2/avx2.h"
+#include "compute/cpu/avx512/avx512.h"
+#include "compute/cpu/features.h"
+#endif
+
+namespace driftwood::compute {
+namespace {
+
+struct Candidate {
+    const char* name;
+    const Kernels* kernels;
+    bool available;
+};
+
+std::vector<Candidate> candidates() {
+    std::vector<Candidate> all;
+#if defined(DRIFTWOOD_X86)
+    all.push_back({"avx512", &avx512::kernels(), cpu_has_avx512()});
+#endif
+    return all;
+}
+
+class kernels_of : public ::testing::TestWithParam<Candidate> {
+  protected:
+    void SetUp() override {
+        if (!GetParam().available) GTEST_SKIP() << "this machine has no " << GetParam().name;
+    }
+    const Kernels& tested() const { return *GetParam().kernels; }
+    const Kernels& reference_kernels() const { return reference::kernels(); }
+};
+
+template <class T>
+::testing::AssertionResult equal_bytes(const std::vector<T>& got, const std::vector<T>& want) {
+    for (size_t i = 0; i < want.size(); ++i) {
+        if (std::memcmp(&got[i], &want[i], sizeof(T)) == 0) continue;
+        return ::testing::AssertionFailure()
+               << "at " << i << " of " << want.size() << ": got " << +got[i] << ", want " << +want[i];
+    }
+    return ::testing::AssertionSuccess();
+}
+
+// ---- adversarial floats: what activations can hold, and some that they should not
+
+constexpr uint32_t kStyles = 8;
+
+float hard_float(TestRandom& random, uint32_t style) {
+    switch (style) {
+        case 0: return random.uniform();
+        case 1:  // huge
+            return random.uniform() * 3e38F;
+        case 2:  // around the limit below which a group counts as zero
+            return random.uniform() * 0x1p-59F;
+        case 3:  // subnormal
+            return random.uniform() * 0x1p-127F;
+        case 4:  // ties: multiples of a half up to 63.5, exactly representable after any power of two
+            return static_cast<float>(static_cast<int32_t>(random.below(255)) - 127) * 0.5F;
+        case 5:  // just below a power of two, where rounding wants to exceed 127
+            return std::nextafter(2.0F, 0.0F) * (random.below(2) == 0 ? 1.0F : -1.0F);
+        case 6:  // zeros of both signs, and a few ones
+            return random.below(4) == 0 ? 1.0F : (random.below(2) == 0 ? 0.0F : -0.0F);
+        default:  // any finite bits
+            for (;;) {
+                const float x = std::bit_cast<float>(static_cast<uint32_t>(random.bits()));
+                if (std::isfinite(x)) return x;
+            }
+    }
+}
+
+// Style kStyles changes its style every 32 values.
+std::vector<float> hard_floats(TestRandom& random, uint32_t count, uint32_t style) {
+    std::vector<float> values(count);
+    uint32_t current = style;
+    for (uint32_t i = 0; i < count; ++i) {
+        if (style == kStyles && i % 32 == 0) current = random.below(kStyles);
+        values[i] = hard_float(random, current);
+    }
+    return values;
+}
+
+// Calls body(values) with every style at every count.
+void for_hard_rows(std::initializer_list<uint32_t> counts, const std::function<void(const std::vector<float>&)>& body) {
+    TestRandom random(11);
+    for (const uint32_t count : counts) {
+        for (uint32_t style = 0; style <= kStyles; ++style) {
+            SCOPED_TRACE("count " + std::to_string(count) + ", style " + std::to_string(style));
+            for (int repeat = 0; repeat < 4; ++repeat) body(hard_floats(random, count, style));
+        }
+    }
+}
+
+// ---- rows
+
+TEST_P(kernels_of, rms_norm_has_the_bits_of_the_reference) {
+    TestRandom random(1);
+    for_hard_rows({1, 15, 16, 31, 32, 33, 96, 255, 256, 257, 300, 1000}, [&](const std::vector<float>& x) {
+        const auto n = static_cast<uint32_t>(x.size());
+        const std::vector<float> weight = hard_floats(random, n, 0);
+        std::vector<float> got(n), want(n);
+        EXPECT_EQ(tested().rms_norm(x.data(), weight.data(), n, 1e-5F, got.data()),
+                  reference_kernels().rms_norm(x.data(), weight.data(), n, 1e-5F, want.data()));
+        EXPECT_TRUE(equal_bytes(got, want));
+    });
+}
+
+TEST_P(kernels_of, quantise_a32p_has_the_bits_of_the_reference) {
+    for_hard_rows({32, 64, 96, 256, 288, 1024}, [&](const std::vector<float>& x) {
+        const auto n = static_cast<uint32_t>(x.size());
+        std::vector<int8_t> got(n), want(n);
+        std::vector<float> got_scale(n / 32), want_scale(n / 32);
+        std::vector<int32_t> got_sum(n / 32), want_sum(n / 32);
+        EXPECT_TRUE(tested().quantise_a32p(x.data(), n, got.data(), got_scale.data(), got_sum.data()));
+        EXPECT_TRUE(reference_kernels().quantise_a32p(x.data(), n, want.data(), want_scale.data(), want_sum.data()));
+        EXPECT_TRUE(equal_bytes(got, want));
+        EXPECT_TRUE(equal_bytes(got_scale, want_scale));
+        EXPECT_TRUE(equal_bytes(got_sum, want_sum));
+    });
+}
+
+TEST_P(kernels_of, quantise_16_has_the_bits_of_the_reference) {
+    for_hard_rows({2, 16, 26, 64, 80, 96, 128, 250, 256}, [&](const std::vector<float>& x) {
+        const auto n = static_cast<uint32_t>(x.size());
+        for (const float max : {kMaxQ16, kMaxV16}) {
+            std::vector<int16_t> got(n), want(n);
+            float got_scale = -1.0F, want_scale = -2.0F;
+            EXPECT_TRUE(tested().quantise_16(x.data(), n, max, got.data(), &got_scale));
+            EXPECT_TRUE(reference_kernels().quantise_16(x.data(), n, max, want.data(), &want_scale));
+            EXPECT_TRUE(equal_bytes(got, want));
+            EXPECT_TRUE(equal_bytes<float>({got_scale}, {want_scale}));
+        }
+    });
+}
+
+TEST_P(kernels_of, a_single_nan_or_infinity_is_found_wherever_it_is) {
+    for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                            std::numeric_limits<float>::quiet_NaN()}) {
+        for (uint32_t at = 0; at < 96; ++at) {
+            std::vector<float> x(96, 0.5F), y(96), weight(96, 1.0F), scale(3);
+            std::vector<int8_t> q(96);
+            std::vector<int16_t> q16(96);
+            std::vector<int32_t> sum(3);
+            x[at] = bad;
+            for (const Kernels* kernels : {&tested(), &reference_kernels()}) {
+                EXPECT_FALSE(kernels->rms_norm(x.data(), weight.data(), 96, 1e-5F, y.data())) << at;
+                EXPECT_FALSE(kernels->quantise_a32p(x.data(), 96, q.data(), scale.data(), sum.data())) << at;
+                EXPECT_FALSE(kernels->quantise_16(x.data(), 96, kMaxQ16, q16.data(), scale.data())) << at;
+                EXPECT_FALSE(kernels->all_finite(x.data(), 96)) << at;
+            }
+        }
+    }
+}
+
+TEST_P(kernels_of, rope_has_the_bits_of_the_reference) {
+    TestRandom random(2);
+    for_hard_rows({2, 6, 16, 26, 30, 34, 62, 64, 80, 96, 128, 256}, [&](const std::vector<float>& x) {
+        const auto n = static_cast<uint32_t>(x.size());
+        const std::vector<float> cosine = hard_floats(random, n / 2, 0);
+        const std::vector<float> sine = hard_floats(random, n / 2, 0);
+        std::vector<float> got = x, want = x;
+        tested().rope_adjacent(got.data(), n, cosine.data(), sine.data());
+        reference_kernels().rope_adjacent(want.data(), n, cosine.data(), sine.data());
+        EXPECT_TRUE(equal_bytes(got, want));
+        got = want = x;
+        tested().rope_halves(got.data(), n, cosine.data(), sine.data());
+        reference_kernels().rope_halves(want.data(), n, cosine.data(), sine.data());
+        EXPECT_TRUE(equal_bytes(got, want));
+    });
+}
+
+TEST_P(kernels_of, silu_multiply_and_add_have_the_bits_of_the_reference) {
+    TestRandom random(3);
+    for_hard_rows({1, 16, 33, 320}, [&](const std::vector<float>& x) {
+        const auto n = static_cast<uint32_t>(x.size());
+        // Also stretched over the whole range of EXP and beyond both ends.
+        for (const float factor : {1.0F, 100.0F}) {
+            std::vector<float> gate = x;
+            for (float& g : gate) g = std::isfinite(g * factor) ? g * factor : g;
+            const std::vector<float> up = hard_floats(random, n, 0);
+            std::vector<float> got(n), want(n);
+            tested().silu_multiply(gate.data(), up.data(), n, got.data());
+            reference_kernels().silu_multiply(gate.data(), up.data(), n, want.data());
+            EXPECT_TRUE(equal_bytes(got, want));
+            got = want = gate;
+            tested().add(got.data(), up.data(), n);
+            reference_kernels().add(want.data(), up.data(), n);
+            EXPECT_TRUE(equal_bytes(got, want));
+        }
+    });
+}
+
+// ---- linear layers
+
+struct Activations {
+    std::vector<int8_t> q;
+    std::vector<float> scale;
+    std::vector<int32_t> sum;
+    ActivationsA32P view() const { return {q.data(), scale.data(), sum.data()}; }
+};
+
+Activations quantised(const std::vector<float>& x) {
+    const auto n = static_cast<uint32_t>(x.size());
+    Activations a{std::vector<int8_t>(n), std::vector<float>(n / kGroup), std::vector<int32_t>(n / kGroup)};
+    EXPECT_TRUE(reference::quantise_a32p(x.data(), n, a.q.data(), a.scale.data(), a.sum.data()));
+    return a;
+}
+
+void expect_same_product(const Kernels& kernels, const std::vector<uint8_t>& weights, uint32_t rows, uint32_t cols,
+                         uint32_t tokens, const Activations& a) {
+    std::vector<float> got(size_t{tokens} * rows, -1.0F), want(size_t{tokens} * rows, -2.0F);
+    LinearQ8_0 args{weights.data(), cols, tokens, a.view(), want.data(), rows};
+    reference::linear_q8_0(args, 0, rows);
+    args.y = got.data();
+    kernels.linear_q8_0(args, 0, rows);
+    EXPECT_TRUE(equal_bytes(got, want)) << rows << " x " << cols << ", " << tokens << " tokens";
+    // The same in two parts: what a row gives does not depend on where its task begins.
+    std::fill(got.begin(), got.end(), -1.0F);
+    kernels.linear_q8_0(args, 0, rows / 3);
+    kernels.linear_q8_0(args, rows / 3, rows);
+    EXPECT_TRUE(equal_bytes(got, want)) << rows << " x " << cols << ", " << tokens << " tokens, in two parts";
+}
+
+TEST_P(kernels_of, linear_q8_0_has_the_bits_of_the_reference) {
+    TestRandom random(4);
+    for (const uint32_t cols : {32U, 64U, 224U, 256U, 288U, 512U, 544U, 1056U}) {
+        for (const uint32_t rows : {1U, 7U, 16U, 17U, 45U}) {
+            const std::vector<uint8_t> weights = test_matrix(random, rows, cols);
+            for (const uint32_t tokens : {1U, 2U, 3U, 4U, 5U, 9U, 67U}) {
+                if (tokens == 67 && rows != 17) continue;
+                const Activations a = quantised(hard_floats(random, cols * tokens, 0));
+                expect_same_product(tested(), weights, rows, cols, tokens, a);
+            }
+        }
+    }
+}
+
+TEST_P(kernels_of, linear_q8_0_has_the_bits_of_the_reference_at_the_ends_of_its_range) {
+    TestRandom random(5);
+    constexpr uint32_t kRows = 19;
+    constexpr uint32_t kCols = 288;
+    for (uint32_t style = 0; style <= kStyles; ++style) {
+        for (const int extreme : {0, 1, 2}) {
+            std::vector<uint8_t> weights = test_matrix(random, kRows, kCols);
+            for (size_t block = 0; block < weights.size(); block += 34) {
+                // Scales: any finite f16, subnormal ones and both zeros among them.
+                uint16_t half = 0;
+                do half = static_cast<uint16_t>(random.bits());
+                while ((half & 0x7C00) == 0x7C00);
+                if (extreme == 1) half &= 0x83FF;
+                std::memcpy(&weights[block], &half, 2);
+                // Weights: all -128 or 127, so that group sums reach their bounds.
+                for (uint32_t i = 0; extreme == 2 && i < 32; ++i)
+                    weights[block + 2 + i] = random.below(2) == 0 ? 0x80 : 0x7F;
+            }
+            for (const uint32_t tokens : {1U, 6U}) {
+                const Activations a = quantised(hard_floats(random, kCols * tokens, style));
+                expect_same_product(tested(), weights, kRows, kCols, tokens, a);
+            }
+        }
+    }
+}
+
+TEST_P(kernels_of, linear_q8_0_sums_are_exact_when_all_numbers_are_largest) {
+    constexpr uint32_t kCols = 512;
+    std::vector<uint8_t> weights(size_t{16} * kCols / 32 * 34, 0x80);
+    for (size_t block = 0; block < weights.size(); block += 34) {
+        weights[block] = 0x00;
+        weights[block + 1] = 0x3C;  // 1.0
+    }
+    const Activations a = quantised(std::vector<float>(kCols, std::nextafter(128.0F, 0.0F)));
+    std::vector<float> y(16);
+    tested().linear_q8_0({weights.data(), kCols, 1, a.view(), y.data(), 16}, 0, 16);
+    for (const float value : y) EXPECT_EQ(value, -128.0F * 127.0F * kCols);
+}
+
+TEST_P(kernels_of, embedding_rows_have_the_bits_of_the_reference) {
+    TestRandom random(6);
+    for (const uint32_t cols : {32U, 256U, 288U}) {
+        const std::vector<uint8_t> row = test_matrix(random, 1, cols);
+        std::vector<float> got(cols), want(cols);
+        tested().embed_q8_0(row.data(), cols, got.data());
+        reference_kernels().embed_q8_0(row.data(), cols, want.data());
+        EXPECT_TRUE(equal_bytes(got, want));
+    }
+}
+
+// ---- attention
+
+// The KV of one head over some blocks, and queries on it.
+struct AttentionCase {
+    uint32_t head_dim = 0;
+    std::vector<std::vector<uint8_t>> blocks;
+    std::vector<const uint8_t*> pointers;
+    std::vector<int16_t> q;  // [rows, head_dim]
+    std::vector<float> cq;
+    std::vector<uint32_t> visible;
+
+    std::vector<float> run(const Kernels& kernels, std::vector<uint8_t>* finite) const {
+        std::vector<float> out(q.size(), -1.0F);
+        std::vector<AttentionRow> rows;
+        for (size_t r = 0; r < cq.size(); ++r) {
+            rows.push_back({&q[r * head_dim], cq[r], visible[r], &out[r * head_dim], false});
+        }
+        kernels.attention({head_dim, pointers.data(), rows.data(), static_cast<uint32_t>(rows.size())});
+        for (const AttentionRow& row : rows) finite->push_back(row.finite ? 1 : 0);
+        return out;
+    }
+};
+
+AttentionCase attention_case(TestRandom& random, uint32_t head_dim, uint32_t tokens, uint32_t rows, uint32_t style) {
+    AttentionCase c;
+    c.head_dim = head_dim;
+    const KvLayout layout{.layers = 1, .kv_heads = 1, .head_dim = head_dim};
+    std::vector<int16_t> ints(head_dim);
+    float scale = 0.0F;
+    for (uint32_t t = 0; t < tokens; ++t) {
+        if (t % kBlockTokens == 0) c.blocks.emplace_back(layout.block_bytes(), uint8_t{0});
+        EXPECT_TRUE(reference::quantise_16(hard_floats(random, head_dim, style).data(), head_dim, kMaxQ16, ints.data(),
+                                           &scale));
+        store_k_row(c.blocks.back().data(), head_dim, t % kBlockTokens, ints.data(), scale);
+        EXPECT_TRUE(reference::quantise_16(hard_floats(random, head_dim, style).data(), head_dim, kMaxV16, ints.data(),
+                                           &scale));
+        store_v_row(c.blocks.back().data(), head_dim, t % kBlockTokens, ints.data(), scale);
+    }
+    for (const auto& block : c.blocks) c.pointers.push_back(block.data());
+    for (uint32_t r = 0; r < rows; ++r) {
+        EXPECT_TRUE(
+            reference::quantise_16(hard_floats(random, head_dim, 0).data(), head_dim, kMaxQ16, ints.data(), &scale));
+        c.q.insert(c.q.end(), ints.begin(), ints.end());
+        c.cq.push_back(scale * static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim))));
+        c.visible.push_back(tokens - (rows - 1 - r) % tokens);
+    }
+    return c;
+}
+
+void expect_same_attention(const Kernels& kernels, const AttentionCase& c) {
+    std::vector<uint8_t> got_finite, want_finite;
+    std::vector<float> got = c.run(kernels, &got_finite);
+    std::vector<float> want = c.run(reference::kernels(), &want_finite);
+    EXPECT_TRUE(equal_bytes(got_finite, want_finite));
+    for (size_t r = 0; r < c.cq.size(); ++r) {
+        if (want_finite[r] != 0) continue;  // nobody may use what such a row has
+        std::fill_n(got.begin() + r * c.head_dim, c.head_dim, 0.0F);
+        std::fill_n(want.begin() + r * c.head_dim, c.head_dim, 0.0F);
+    }
+    EXPECT_TRUE(equal_bytes(got, want)) << "head_dim " << c.head_dim << ", rows " << c.cq.size() << ", visible "
+                                        << c.visible.back();
+}
+
+TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_any_head_size) {
+    TestRandom random(7);
+    for (const uint32_t head_dim : {2U, 6U, 16U, 26U, 64U, 80U, 96U, 128U, 130U, 256U}) {
+        for (const uint32_t rows : {1U, 3U, 4U, 8U, 16U}) {
+            expect_same_attention(tested(), attention_case(random, head_dim, 150, rows, 0));
+        }
+    }
+}
+
+TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_any_length) {
+    TestRandom random(8);
+    for (uint32_t tokens = 1; tokens <= 200; ++tokens) {
+        expect_same_attention(tested(), attention_case(random, 16, tokens, 1 + tokens % 6, 0));
+    }
+}
+
+TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_hard_values) {
+    TestRandom random(9);
+    for (uint32_t style = 0; style <= kStyles; ++style) {
+        for (const uint32_t tokens : {5U, 64U, 140U}) {
+            for (int repeat = 0; repeat < 4; ++repeat) {
+                expect_same_attention(tested(), attention_case(random, 32, tokens, 4, style));
+            }
+        }
+    }
+}
+
+// A file may hold any 16-bit numbers and any scales that pass check_block_scales: wrapped sums, the same everywhere.
+TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_hostile_blocks) {
+    TestRandom random(10);
+    for (int repeat = 0; repeat < 40; ++repeat) {
+        AttentionCase c = attention_case(random, 64, 130, 4, 0);
+        for (auto& block : c.blocks) {
+            for (uint32_t i = 0; i < 64 * 64 * 4; ++i)
+                block[i] = random.below(3) == 0 ? 0x80 : static_cast<uint8_t>(random.bits());
+            for (uint32_t i = 0; i < 128; ++i) {
+                const float scale = repeat % 4 == 0   ? std::ldexp(1.0F, static_cast<int>(random.below(203)) - 76)
+                                    : repeat % 4 == 1 ? std::numeric_limits<float>::max()
+                                    : random.below(2) ? 0.0F
+                                                      : 0x1p-40F;
+                std::memcpy(&block[64 * 64 * 4 + 4 * i], &scale, 4);
+            }
+        }
+        expect_same_attention(tested(), c);
+    }
+}
+
+TEST_P(kernels_of, scores_beyond_the_range_are_found) {
+    TestRandom random(12);
+    AttentionCase c = attention_case(random, 64, 70, 2, 0);
+    c.cq[1] = 1e30F;
+    for (const Kernels* kernels : {&tested(), &reference_kernels()}) {
+        std::vector<uint8_t> finite;
+        c.run(*kernels, &finite);
+        EXPECT_EQ(finite, (std::vector<uint8_t>{1, 0}));
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(isa, kernels_of, ::testing::ValuesIn(candidates()),
+                         [](const auto& info) { return std::string(info.param.name); });
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(kernels_of);
+
+}  // namespace
+}  // namespace driftwood::compute
