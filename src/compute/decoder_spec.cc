@@ -99,8 +99,7 @@ Result<void> check_options(const DecoderSpec& spec) {
 
 std::string_view weight_type_name(WeightType type) {
     switch (type) {
-        case WeightType::kQ8_0:
-            return "Q8_0";
+        case WeightType::kQ8_0: return "Q8_0";
     }
     return "unknown";
 }

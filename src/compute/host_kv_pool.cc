@@ -88,9 +88,7 @@ std::span<const uint8_t> HostKvPool::bytes(BlockId block) const {
     return {region_.base() + offset(block), layout_.block_bytes()};
 }
 
-Result<void> HostKvPool::validate(BlockId block) const {
-    return check_block_scales(layout_, bytes(block).data());
-}
+Result<void> HostKvPool::validate(BlockId block) const { return check_block_scales(layout_, bytes(block).data()); }
 
 uint8_t* HostKvPool::data(BlockId block) {
     CHECK(is_used(block));

@@ -76,14 +76,10 @@ CosSin cos_sin(double angle) {
     const double c = polynomial(kCosine, square);
     const double s = rest * polynomial(kSine, square);
     switch (n % 4) {
-        case 0:
-            return {c, s};
-        case 1:
-            return {-s, c};
-        case 2:
-            return {-c, -s};
-        default:
-            return {s, -c};
+        case 0: return {c, s};
+        case 1: return {-s, c};
+        case 2: return {-c, -s};
+        default: return {s, -c};
     }
 }
 

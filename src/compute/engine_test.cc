@@ -1,0 +1,296 @@
+// Whole models: the bits of logits and KV must not depend on how the work is cut up or on who does it.
+#include "compute/engine.h"
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "compute/engine_test.h"
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace driftwood::compute {
+namespace {
+
+// Shapes that meet the kernels' edges: short super-blocks, rows not in sixteens, odd halves of heads, GQA of 1, 3, 4
+// and 8.
+std::vector<TestShape> shapes() {
+    return {
+        {},
+        {.layers = 2,
+         .d_model = 288,
+         .heads = 6,
+         .kv_heads = 2,
+         .head_dim = 64,
+         .d_ff = 544,
+         .vocab = 77,
+         .rope_pairs = RopePairs::kHalves,
+         .rope_factors = true,
+         .tied = true},
+        {.layers = 1, .d_model = 96, .heads = 16, .kv_heads = 16, .head_dim = 26, .d_ff = 32, .vocab = 33},
+        {.layers = 1, .d_model = 32, .heads = 4, .kv_heads = 1, .head_dim = 80, .d_ff = 64, .vocab = 17},
+        {.layers = 1,
+         .d_model = 64,
+         .heads = 8,
+         .kv_heads = 1,
+         .head_dim = 256,
+         .d_ff = 64,
+         .vocab = 50,
+         .rope_pairs = RopePairs::kHalves},
+    };
+}
+
+class engine_of : public ::testing::TestWithParam<std::string> {
+  protected:
+    void SetUp() override {
+        if (!engine_available(GetParam())) GTEST_SKIP() << "this machine cannot run the engine " << GetParam();
+    }
+    std::unique_ptr<Engine> make(const DecoderSpec& spec, EngineOptions options = {}) const {
+        return test_engine(GetParam().c_str(), spec, options);
+    }
+};
+
+void expect_same(const Engine& got_engine, const TestSequence& got, const Engine& want_engine,
+                 const TestSequence& want) {
+    EXPECT_TRUE(same_bits(got.logits, want.logits));
+    EXPECT_TRUE(got.kv(got_engine) == want.kv(want_engine)) << "KV bytes differ";
+}
+
+TEST_P(engine_of, has_the_bits_of_the_reference) {
+    for (const TestShape& shape : shapes()) {
+        const TestModel model = make_test_model(shape, 21);
+        const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 90, 22);
+        const auto engine = make(model.spec);
+        const auto reference = test_engine("reference", model.spec);
+        expect_same(*engine, run_sequence(*engine, tokens, 90), *reference, run_sequence(*reference, tokens, 90));
+    }
+}
+
+TEST_P(engine_of, bits_do_not_depend_on_the_chunking_of_a_prompt) {
+    for (const TestShape& shape : shapes()) {
+        const TestModel model = make_test_model(shape, 31);
+        const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 130, 32);
+        const auto engine = make(model.spec);
+        const TestSequence whole = run_sequence(*engine, tokens, tokens.size());
+        for (const size_t chunk : {1, 7, 64})
+            expect_same(*engine, run_sequence(*engine, tokens, chunk), *engine, whole);
+    }
+}
+
+TEST_P(engine_of, bits_do_not_depend_on_the_number_of_threads) {
+    for (const TestShape& shape : shapes()) {
+        const TestModel model = make_test_model(shape, 41);
+        const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 100, 42);
+        const auto one = make(model.spec, {.threads = 1});
+        const auto three = make(model.spec, {.threads = 3});
+        for (const size_t chunk : {1, 33}) {
+            expect_same(*three, run_sequence(*three, tokens, chunk), *one, run_sequence(*one, tokens, chunk));
+        }
+    }
+}
+
+TEST_P(engine_of, bits_do_not_depend_on_the_rest_of_the_batch) {
+    const TestModel model = make_test_model({.context = 1024}, 51);
+    const auto engine = make(model.spec, {.threads = 2, .kv_blocks = 256});
+    // Prompts of many lengths, fed together in steps that mix prefill and decode and exceed a pass of rows.
+    std::vector<std::vector<uint32_t>> prompts;
+    for (uint32_t i = 0; i < 9; ++i) prompts.push_back(test_tokens(model.spec.vocab, 3 + 23 * i, 60 + i));
+    std::vector<TestSequence> together(prompts.size());
+    const size_t chunks[] = {1, 90, 5, 64, 17, 2, 200, 1, 3};
+    for (bool more = true; more;) {
+        more = false;
+        std::vector<BatchItem> batch;
+        for (size_t i = 0; i < prompts.size(); ++i) {
+            const std::span<const uint32_t> left = std::span(prompts[i]).subspan(together[i].length);
+            if (left.empty()) continue;
+            more = true;
+            batch.push_back(together[i].item(*engine, left.first(std::min(chunks[i], left.size()))));
+        }
+        engine->step(batch);
+        for (const BatchItem& item : batch) EXPECT_FALSE(item.error);
+    }
+    for (size_t i = 0; i < prompts.size(); ++i) {
+        expect_same(*engine, together[i], *engine, run_sequence(*engine, prompts[i], prompts[i].size()));
+    }
+}
+
+TEST_P(engine_of, a_step_of_more_rows_than_a_pass_gives_the_same_bits) {
+    const TestModel model =
+        make_test_model({.layers = 1, .d_model = 32, .heads = 2, .kv_heads = 1, .d_ff = 32, .vocab = 20}, 71);
+    const auto engine = make(model.spec);
+    const std::vector<uint32_t> tokens = test_tokens(20, 400, 72);
+    TestSequence a, b;
+    BatchItem items[] = {a.item(*engine, tokens), b.item(*engine, tokens)};
+    engine->step(items);
+    expect_same(*engine, a, *engine, b);
+    expect_same(*engine, a, *engine, run_sequence(*engine, tokens, 100));
+}
+
+TEST_P(engine_of, bits_do_not_depend_on_subnormals_being_kept_or_flushed) {
+    for (const TestShape& shape : shapes()) {
+        const TestModel model = make_test_model(shape, 81);
+        const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 70, 82);
+        const auto keep = make(model.spec, {.threads = 2});
+        const auto flush = make(model.spec, {.threads = 2, .subnormals = Subnormals::kFlush});
+        expect_same(*flush, run_sequence(*flush, tokens, 35), *keep, run_sequence(*keep, tokens, 35));
+    }
+}
+
+#if defined(__x86_64__)
+TEST_P(engine_of, bits_do_not_depend_on_the_callers_floating_point_mode_which_comes_back) {
+    const TestModel model = make_test_model({}, 91);
+    const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 30, 92);
+    const auto plain = make(model.spec);
+    const TestSequence want = run_sequence(*plain, tokens, 30);
+    const unsigned saved = _mm_getcsr();
+    const unsigned odd = 0x1F80U | 0x8040U | 0x6000U;  // flushing, rounding toward zero
+    _mm_setcsr(odd);
+    const auto engine = make(model.spec, {.threads = 2});
+    const TestSequence got = run_sequence(*engine, tokens, 30);
+    const unsigned after = _mm_getcsr();
+    _mm_setcsr(saved);
+    EXPECT_EQ(after & 0xFFC0U, odd & 0xFFC0U);
+    expect_same(*engine, got, *plain, want);
+}
+#endif
+
+TEST_P(engine_of, logits_of_the_last_token_are_those_of_every_token) {
+    const TestModel model = make_test_model({}, 101);
+    const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 40, 102);
+    const auto engine = make(model.spec);
+    const TestSequence every = run_sequence(*engine, tokens, 40);
+    TestSequence sequence;
+    BatchItem item = sequence.item(*engine, tokens);
+    std::vector<float> last(model.spec.vocab);
+    item.logits = last;
+    engine->step({&item, 1});
+    EXPECT_TRUE(same_bits(last, std::span(every.logits).last(last.size())));
+}
+
+// ---- what is not finite
+
+// The weights of `matrix`, which the model owns, for a test to spoil.
+uint8_t* mutable_bytes(const MatrixView& matrix) { return const_cast<uint8_t*>(matrix.bytes.data()); }
+
+TEST_P(engine_of, an_item_with_infinite_activations_fails_and_names_the_place) {
+    TestModel model = make_test_model({}, 111);
+    // The first feed-forward block sees numbers so large that gate times up overflows.
+    for (float& w : model.norms[1]) w = 1e30F;
+    const auto engine = make(model.spec, {.threads = 2});
+    std::vector<uint32_t> good = test_tokens(model.spec.vocab, 5, 112);
+    TestSequence sequence;
+    BatchItem item = sequence.item(*engine, good);
+    engine->step({&item, 1});
+    ASSERT_TRUE(item.error);
+    EXPECT_EQ(item.error->code, ErrorCode::kNotFinite);
+    EXPECT_NE(item.error->message.find("layers.0.w_gate/w_up"), std::string::npos) << item.error->message;
+    EXPECT_TRUE(std::all_of(sequence.logits.begin(), sequence.logits.end(), [](float x) { return x == 0.0F; }));
+    const std::vector<uint8_t> kv = sequence.kv(*engine);
+    EXPECT_TRUE(std::all_of(kv.begin(), kv.end(), [](uint8_t byte) { return byte == 0; }));
+}
+
+TEST_P(engine_of, neighbours_of_an_item_that_fails_have_the_bits_they_have_alone) {
+    TestModel model = make_test_model({}, 121);
+    // Only token 7 goes wrong: the others' embeddings lack the column whose key weights are largest.
+    const DecoderSpec& spec = model.spec;
+    const size_t bytes = row_bytes(WeightType::kQ8_0, spec.d_model);
+    for (uint32_t token = 0; token < spec.vocab; ++token)
+        mutable_bytes(spec.embedding)[token * bytes + 2] = token == 7 ? 127 : 0;
+    model.norms[0][0] = 3e38F;
+    for (uint32_t row = 0; row < spec.kv_heads * spec.head_dim; ++row) {
+        mutable_bytes(spec.layer[0].wk)[row * bytes + 1] = 0x4F;  // scale of about 28
+        mutable_bytes(spec.layer[0].wk)[row * bytes + 2] = 127;
+    }
+    const auto engine = make(spec, {.threads = 2});
+    const std::vector<uint32_t> good = {1, 2, 3, 4, 5};
+    const std::vector<uint32_t> bad = {1, 2, 7, 4, 5};
+    const TestSequence alone = run_sequence(*engine, good, 5);
+    TestSequence first, spoiled, last;
+    BatchItem items[] = {first.item(*engine, good), spoiled.item(*engine, bad), last.item(*engine, good)};
+    engine->step(items);
+    EXPECT_FALSE(items[0].error);
+    ASSERT_TRUE(items[1].error);
+    EXPECT_NE(items[1].error->message.find("position 2"), std::string::npos) << items[1].error->message;
+    EXPECT_FALSE(items[2].error);
+    expect_same(*engine, first, *engine, alone);
+    expect_same(*engine, last, *engine, alone);
+}
+
+TEST_P(engine_of, an_error_clears_the_rows_of_its_step_and_keeps_earlier_ones) {
+    TestModel model = make_test_model({}, 131);
+    const auto engine = make(model.spec);
+    const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 80, 132);
+    TestSequence sequence = run_sequence(*engine, tokens, 80);
+    const std::vector<uint8_t> before = sequence.kv(*engine);
+    for (float& w : model.norms[1]) w = 1e30F;
+    BatchItem item = sequence.item(*engine, tokens);
+    engine->step({&item, 1});
+    ASSERT_TRUE(item.error);
+    std::vector<uint8_t> after = sequence.kv(*engine);
+    EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin()));
+    EXPECT_TRUE(std::all_of(after.begin() + static_cast<ptrdiff_t>(before.size()), after.end(),
+                            [](uint8_t b) { return b == 0; }));
+}
+
+INSTANTIATE_TEST_SUITE_P(isa, engine_of, ::testing::Values("reference", "avx512"),
+                         [](const auto& info) { return info.param; });
+
+// ---- making engines
+
+TEST(engines, auto_is_the_first_that_this_machine_runs) {
+    const TestModel model = make_test_model({}, 1);
+    const auto engine = test_engine("auto", model.spec);
+    const auto all = engines();
+    const auto first = std::find_if(all.begin(), all.end(), [](const EngineInfo& info) { return info.available; });
+    EXPECT_EQ(engine->name(), first->name);
+}
+
+TEST(engines, an_unknown_name_is_an_error_that_lists_the_known_ones) {
+    const TestModel model = make_test_model({}, 1);
+    const auto engine = make_engine("abacus", model.spec, {});
+    ASSERT_FALSE(engine.ok());
+    EXPECT_EQ(engine.error().code, ErrorCode::kNotFound);
+    EXPECT_NE(engine.error().message.find("reference"), std::string::npos);
+}
+
+// ---- specs come from files
+
+void expect_refused(const std::function<void(TestModel&)>& spoil, const std::string& named) {
+    TestModel model = make_test_model({}, 1);
+    ASSERT_TRUE(validate(model.spec).ok());
+    spoil(model);
+    const Result<void> result = validate(model.spec);
+    ASSERT_FALSE(result.ok()) << named;
+    EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_NE(result.error().message.find(named), std::string::npos) << result.error().message;
+}
+
+TEST(decoder_spec, refuses_shapes_that_do_not_fit) {
+    expect_refused([](TestModel& m) { m.spec.head_dim = 15; }, "head_dim");
+    expect_refused([](TestModel& m) { m.spec.head_dim = 258; }, "head_dim");
+    expect_refused([](TestModel& m) { m.spec.kv_heads = 3; }, "heads");
+    expect_refused([](TestModel& m) { m.spec.kv_heads = 0; }, "kv_heads");
+    expect_refused([](TestModel& m) { m.spec.heads = 0xFFFFFFFF; }, "heads");
+    expect_refused([](TestModel& m) { m.spec.layers = 3; }, "layers");
+    expect_refused([](TestModel& m) { m.spec.context = 1U << 30; }, "context");
+    expect_refused([](TestModel& m) { m.spec.vocab = 101; }, "embedding");
+    expect_refused([](TestModel& m) { m.spec.layer[1].wk.rows = 31; }, "layers.1.wk");
+    expect_refused([](TestModel& m) { m.spec.layer[1].w_down.bytes = m.spec.layer[1].w_down.bytes.subspan(1); },
+                   "layers.1.w_down");
+    expect_refused([](TestModel& m) { m.spec.output_norm = m.spec.output_norm.subspan(1); }, "output_norm");
+}
+
+TEST(decoder_spec, refuses_numbers_that_are_not_finite_or_out_of_range) {
+    expect_refused([](TestModel& m) { mutable_bytes(m.spec.layer[0].wo)[34 * 3 + 1] = 0x7C; }, "layers.0.wo");
+    expect_refused([](TestModel& m) { m.norms[0][5] = std::numeric_limits<float>::quiet_NaN(); }, "layers.0.attn_norm");
+    expect_refused([](TestModel& m) { m.spec.norm_eps = 0.0F; }, "norm_eps");
+    expect_refused([](TestModel& m) { m.spec.rope_theta = std::numeric_limits<double>::quiet_NaN(); }, "rope_theta");
+    expect_refused([](TestModel& m) { m.spec.rope_factors.assign(8, 0.0F); }, "rope_factors");
+    expect_refused([](TestModel& m) { m.spec.rope_factors.assign(7, 1.0F); }, "rope_factors");
+}
+
+}  // namespace
+}  // namespace driftwood::compute
