@@ -43,6 +43,11 @@ std::vector<TestShape> shapes() {
     };
 }
 
+// All of them for a vectorised engine; the reference is slow, and has no edges that depend on shapes.
+std::vector<TestShape> shapes_for(std::string_view engine) {
+    return engine == "reference" ? std::vector<TestShape>{{}} : shapes();
+}
+
 class engine_of : public ::testing::TestWithParam<std::string> {
   protected:
     void SetUp() override {
@@ -60,17 +65,18 @@ void expect_same(const Engine& got_engine, const TestSequence& got, const Engine
 }
 
 TEST_P(engine_of, has_the_bits_of_the_reference) {
+    if (GetParam() == "reference") GTEST_SKIP() << "nothing to compare";
     for (const TestShape& shape : shapes()) {
         const TestModel model = make_test_model(shape, 21);
-        const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 90, 22);
+        const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 70, 22);
         const auto engine = make(model.spec);
         const auto reference = test_engine("reference", model.spec);
-        expect_same(*engine, run_sequence(*engine, tokens, 90), *reference, run_sequence(*reference, tokens, 90));
+        expect_same(*engine, run_sequence(*engine, tokens, 70), *reference, run_sequence(*reference, tokens, 70));
     }
 }
 
 TEST_P(engine_of, bits_do_not_depend_on_the_chunking_of_a_prompt) {
-    for (const TestShape& shape : shapes()) {
+    for (const TestShape& shape : shapes_for(GetParam())) {
         const TestModel model = make_test_model(shape, 31);
         const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 130, 32);
         const auto engine = make(model.spec);
@@ -81,7 +87,7 @@ TEST_P(engine_of, bits_do_not_depend_on_the_chunking_of_a_prompt) {
 }
 
 TEST_P(engine_of, bits_do_not_depend_on_the_number_of_threads) {
-    for (const TestShape& shape : shapes()) {
+    for (const TestShape& shape : shapes_for(GetParam())) {
         const TestModel model = make_test_model(shape, 41);
         const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 100, 42);
         const auto one = make(model.spec, {.threads = 1});
@@ -97,9 +103,9 @@ TEST_P(engine_of, bits_do_not_depend_on_the_rest_of_the_batch) {
     const auto engine = make(model.spec, {.threads = 2, .kv_blocks = 256});
     // Prompts of many lengths, fed together in steps that mix prefill and decode and exceed a pass of rows.
     std::vector<std::vector<uint32_t>> prompts;
-    for (uint32_t i = 0; i < 9; ++i) prompts.push_back(test_tokens(model.spec.vocab, 3 + 23 * i, 60 + i));
+    for (uint32_t i = 0; i < 9; ++i) prompts.push_back(test_tokens(model.spec.vocab, 3 + 11 * i, 60 + i));
     std::vector<TestSequence> together(prompts.size());
-    const size_t chunks[] = {1, 90, 5, 64, 17, 2, 200, 1, 3};
+    const size_t chunks[] = {3, 90, 5, 64, 17, 6, 70, 4, 9};
     for (bool more = true; more;) {
         more = false;
         std::vector<BatchItem> batch;
@@ -130,7 +136,7 @@ TEST_P(engine_of, a_step_of_more_rows_than_a_pass_gives_the_same_bits) {
 }
 
 TEST_P(engine_of, bits_do_not_depend_on_subnormals_being_kept_or_flushed) {
-    for (const TestShape& shape : shapes()) {
+    for (const TestShape& shape : shapes_for(GetParam())) {
         const TestModel model = make_test_model(shape, 81);
         const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 70, 82);
         const auto keep = make(model.spec, {.threads = 2});

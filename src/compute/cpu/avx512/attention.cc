@@ -71,12 +71,14 @@ void score_half(const int16_t* k, const float* ks, uint32_t head_dim, const Stat
                 uint32_t half) {
     __m512i high[Rows][2];
     __m512i low[Rows][2];
+#pragma GCC unroll 4
     for (uint32_t r = 0; r < Rows; ++r) {
         high[r][0] = high[r][1] = low[r][0] = low[r][1] = _mm512_setzero_si512();
     }
     for (uint32_t d = 0; d < head_dim; d += 2) {
         const __m512i k0 = _mm512_loadu_si512(k + size_t{d} * kHalf);
         const __m512i k1 = _mm512_loadu_si512(k + size_t{d} * kHalf + 2 * kLanes);
+#pragma GCC unroll 4
         for (uint32_t r = 0; r < Rows; ++r) {
             const __m512i q_high = broadcast_pair(states[r].high + d);
             const __m512i q_low = broadcast_pair(states[r].low + d);
@@ -86,7 +88,9 @@ void score_half(const int16_t* k, const float* ks, uint32_t head_dim, const Stat
             low[r][1] = _mm512_dpwssd_epi32(low[r][1], k1, q_low);
         }
     }
+#pragma GCC unroll 4
     for (uint32_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
         for (uint32_t i = 0; i < 2; ++i) {
             const __m512 sum =
                 _mm512_fmadd_ps(_mm512_set1_ps(256.0F), _mm512_cvtepi32_ps(high[r][i]), _mm512_cvtepi32_ps(low[r][i]));
@@ -110,6 +114,7 @@ __m512 exp2_lanes(__m512 x) {
 bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, uint32_t visible, State& state) {
     __mmask16 seen[kQuarters];
     __m512 most_u = _mm512_set1_ps(-__builtin_inff());
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < kQuarters; ++i) {
         seen[i] = visible > i * kLanes ? lanes_left(i * kLanes, visible) : static_cast<__mmask16>(0);
         most_u = _mm512_mask_max_ps(most_u, seen[i], most_u, u[i]);
@@ -122,6 +127,7 @@ bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, 
     __m512 w[kQuarters];
     __m512 most_w = _mm512_setzero_ps();
     __m512i l = _mm512_setzero_si512();
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < kQuarters; ++i) {
         const __m512 x = _mm512_fmsub_ps(u[i], _mm512_set1_ps(row.cq), _mm512_set1_ps(m));
         const __m512 p = _mm512_maskz_mov_ps(seen[i], exp2_lanes(_mm512_max_ps(x, _mm512_set1_ps(kScoreFloor))));
@@ -134,6 +140,7 @@ bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, 
     const bool zero = most_bits < bits_of(kTiny);
     const int32_t g_exponent = static_cast<int32_t>(most_bits >> 23) - 139;
     const __m512 inv = _mm512_set1_ps(zero ? 0.0F : power_of_two(-g_exponent));
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < kQuarters; ++i) {
         const __m512i weight = round_int(_mm512_mul_ps(w[i], inv));
         _mm256_store_si256(reinterpret_cast<__m256i*>(state.weight + i * kLanes), _mm512_cvtepi32_epi16(weight));
@@ -156,21 +163,28 @@ void add_values(const int16_t* v, uint32_t head_dim, uint32_t key_pairs, const S
     for (uint32_t first = 0; first < head_dim; first += kDimTile) {
         __mmask16 mask[4];
         __m512i total[Rows][4];
+#pragma GCC unroll 4
         for (uint32_t i = 0; i < 4; ++i) {
             const uint32_t d = first + i * kLanes;
             mask[i] = d < head_dim ? lanes_left(d, head_dim) : static_cast<__mmask16>(0);
+#pragma GCC unroll 4
             for (uint32_t r = 0; r < Rows; ++r) total[r][i] = _mm512_setzero_si512();
         }
         for (uint32_t pair = 0; pair < key_pairs; ++pair) {
             const int16_t* at = v + (size_t{pair} * head_dim + first) * 2;
             __m512i values[4];
+#pragma GCC unroll 4
             for (uint32_t i = 0; i < 4; ++i) values[i] = _mm512_maskz_loadu_epi32(mask[i], at + i * 2 * kLanes);
+#pragma GCC unroll 4
             for (uint32_t r = 0; r < Rows; ++r) {
                 const __m512i weight = broadcast_pair(states[r].weight + 2 * pair);
+#pragma GCC unroll 4
                 for (uint32_t i = 0; i < 4; ++i) total[r][i] = _mm512_dpwssd_epi32(total[r][i], values[i], weight);
             }
         }
+#pragma GCC unroll 4
         for (uint32_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
             for (uint32_t i = 0; i < 4; ++i) {
                 float* out = rows[r].out + first + i * kLanes;
                 const __m512 before = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask[i], out), _mm512_set1_ps(states[r].al));
@@ -186,6 +200,7 @@ void add_values(const int16_t* v, uint32_t head_dim, uint32_t key_pairs, const S
 template <uint32_t Rows>
 void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
     uint32_t most_visible = 0;
+#pragma GCC unroll 4
     for (uint32_t r = 0; r < Rows; ++r) {
         const uint32_t visible = visible_in(chunk, rows[r]);
         most_visible = visible > most_visible ? visible : most_visible;
@@ -195,8 +210,10 @@ void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, Sta
     if (most_visible > kHalf) {
         score_half<Rows>(chunk.k + size_t{kHalf} * head_dim, chunk.ks, head_dim, states, u, 1);
     } else {
+#pragma GCC unroll 4
         for (uint32_t r = 0; r < Rows; ++r) u[r][2] = u[r][3] = _mm512_setzero_ps();
     }
+#pragma GCC unroll 4
     for (uint32_t r = 0; r < Rows; ++r) {
         const uint32_t visible = visible_in(chunk, rows[r]);
         if (visible > 0 && rows[r].finite) rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible, states[r]);

@@ -54,6 +54,7 @@ Tile load_tile(const Rows& rows, size_t block_offset) {
     const uint8_t* values = base + 2;
     // Register pairs are chosen so that the transposed lanes come out in the order of the rows.
     __m512i in[8];
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < 4; ++i) {
         in[i] = load_two(values + rows.offset[i], values + rows.offset[i + 4]);
         in[i + 4] = load_two(values + rows.offset[i + 8], values + rows.offset[i + 12]);
@@ -64,6 +65,7 @@ Tile load_tile(const Rows& rows, size_t block_offset) {
     transpose_lanes(in + 4, high);
     const __m512i flip = _mm512_set1_epi8(-128);
     Tile tile;
+#pragma GCC unroll 4
     for (uint32_t d = 0; d < 4; ++d) {
         tile.words[d] = _mm512_xor_si512(_mm512_shuffle_i64x2(low[d], high[d], 0x88), flip);
         tile.words[d + 4] = _mm512_xor_si512(_mm512_shuffle_i64x2(low[d], high[d], 0xDD), flip);
@@ -74,15 +76,21 @@ Tile load_tile(const Rows& rows, size_t block_offset) {
     return tile;
 }
 
+// Four activations, for every lane.
+inline __m512i broadcast_word(const int8_t* q) {
+    int32_t word = 0;
+    __builtin_memcpy(&word, q, sizeof(word));
+    return _mm512_set1_epi32(word);
+}
+
 // One group of one token: t = fma(w, float(I) · 2^e, t).
 inline __m512 multiply_tile(const Tile& tile, const int8_t* q, float scale, int32_t sum, __m512 t) {
     __m512i even = _mm512_set1_epi32(-128 * sum);
     __m512i odd = _mm512_setzero_si512();
+#pragma GCC unroll 4
     for (uint32_t d = 0; d < kWords; d += 2) {
-        int32_t word[2];
-        __builtin_memcpy(word, q + d * 4, sizeof(word));
-        even = _mm512_dpbusd_epi32(even, tile.words[d], _mm512_set1_epi32(word[0]));
-        odd = _mm512_dpbusd_epi32(odd, tile.words[d + 1], _mm512_set1_epi32(word[1]));
+        even = _mm512_dpbusd_epi32(even, tile.words[d], broadcast_word(q + d * 4));
+        odd = _mm512_dpbusd_epi32(odd, tile.words[d + 1], broadcast_word(q + d * 4 + 4));
     }
     const __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), _mm512_set1_ps(scale));
     return _mm512_fmadd_ps(tile.scale, f, t);
@@ -128,6 +136,7 @@ void many_tokens(const LinearQ8_0& args, const Rows& rows, uint32_t first, uint3
             __m512 t[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
             for (uint32_t j = begin; j < end; ++j) {
                 const Tile& tile = tiles[j - begin];
+#pragma GCC unroll 4
                 for (uint32_t k = 0; k < 4; ++k) {
                     t[k] = multiply_tile(tile, x[k].q + size_t{j} * kGroup, x[k].scale[j], x[k].sum[j], t[k]);
                 }
