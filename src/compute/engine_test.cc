@@ -2,6 +2,7 @@
 #include "compute/engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <string>
@@ -143,6 +144,20 @@ TEST_P(engine_of, bits_do_not_depend_on_subnormals_being_kept_or_flushed) {
         const auto keep = make(model.spec, {.threads = 2});
         const auto flush = make(model.spec, {.threads = 2, .subnormals = Subnormals::kFlush});
         expect_same(*flush, run_sequence(*flush, tokens, 35), *keep, run_sequence(*keep, tokens, 35));
+    }
+}
+
+TEST_P(engine_of, bits_of_a_model_of_tiny_numbers_do_not_depend_on_subnormals_either) {
+    const std::vector<uint32_t> tokens = test_tokens(TestShape{}.vocab, 40, 84);
+    for (const int exponent : {-50, -58, -62, -100, -125}) {
+        // Norm weights so small that what follows lies around the bound below which a group counts as zero.
+        TestModel model = make_test_model({}, 83);
+        for (auto& norm : model.norms) {
+            for (size_t i = 0; i < norm.size(); i += 2) norm[i] = std::ldexp(norm[i], exponent);
+        }
+        const auto keep = make(model.spec);
+        const auto flush = make(model.spec, {.subnormals = Subnormals::kFlush});
+        expect_same(*flush, run_sequence(*flush, tokens, 40), *keep, run_sequence(*keep, tokens, 40));
     }
 }
 

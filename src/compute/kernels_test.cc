@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -409,6 +410,55 @@ TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_hostile_blocks) {
             }
         }
         expect_same_attention(tested(), c);
+    }
+}
+
+// Rule 12, where it matters: what the next integers are made from. A value that is flushed on its way counts as zero
+// anyway.
+TEST_P(kernels_of, what_is_quantised_does_not_depend_on_subnormals_being_flushed) {
+    TestRandom random(13);
+    const auto quantised_bytes = [](const Kernels& kernels, const std::vector<float>& x) {
+        const auto n = static_cast<uint32_t>(x.size());
+        std::vector<uint8_t> all(n + n / 32 * 8 + n * 4 + 8);
+        std::vector<float> scale(n / 32), scales16(2);
+        std::vector<int32_t> sum(n / 32);
+        std::vector<int8_t> q(n);
+        std::vector<int16_t> k(n), v(n);
+        kernels.quantise_a32p(x.data(), n, q.data(), scale.data(), sum.data());
+        kernels.quantise_16(x.data(), n, kMaxQ16, k.data(), &scales16[0]);
+        kernels.quantise_16(x.data(), n, kMaxV16, v.data(), &scales16[1]);
+        uint8_t* at = all.data();
+        const auto append = [&](const void* from, size_t size) { std::memcpy(at, from, size), at += size; };
+        append(q.data(), n);
+        append(scale.data(), n / 32 * 4);
+        append(sum.data(), n / 32 * 4);
+        append(k.data(), n * 2);
+        append(v.data(), n * 2);
+        append(scales16.data(), 8);
+        return all;
+    };
+    for (const Kernels* kernels : {&tested(), &reference_kernels()}) {
+        for (uint32_t style = 0; style <= kStyles; ++style) {
+            const std::vector<float> x = hard_floats(random, 256, style);
+            const std::vector<float> weight = hard_floats(random, 256, style);
+            const AttentionCase attention = attention_case(random, 64, 140, 4, style);
+            std::vector<uint8_t> seen[2];
+            for (const Subnormals mode : {Subnormals::kKeep, Subnormals::kFlush}) {
+                const FpEnvironment environment(mode);
+                std::vector<uint8_t>& all = seen[mode == Subnormals::kFlush ? 1 : 0];
+                const auto append = [&](const std::vector<float>& values) {
+                    const std::vector<uint8_t> bytes = quantised_bytes(*kernels, values);
+                    all.insert(all.end(), bytes.begin(), bytes.end());
+                };
+                append(x);
+                std::vector<float> y(256);
+                if (kernels->rms_norm(x.data(), weight.data(), 256, 1e-5F, y.data())) append(y);
+                std::vector<uint8_t> finite;
+                y = attention.run(*kernels, &finite);
+                if (std::count(finite.begin(), finite.end(), 0) == 0) append(y);
+            }
+            EXPECT_TRUE(equal_bytes(seen[1], seen[0])) << kernels->name << ", style " << style;
+        }
     }
 }
 

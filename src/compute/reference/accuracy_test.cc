@@ -1,0 +1,117 @@
+// The reference's attention and linear layer against float64: how much the integers cost, which also finds any wrong
+// formula.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "compute/half.h"
+#include "compute/kv.h"
+#include "compute/reference/reference.h"
+#include "compute/test_spec.h"
+
+namespace driftwood::compute {
+namespace {
+
+// About normal: the sum of twelve uniform numbers.
+float normal(TestRandom& random) {
+    float sum = 0.0F;
+    for (int i = 0; i < 12; ++i) sum += random.uniform();
+    return sum * 0.5F;
+}
+
+std::vector<float> normals(TestRandom& random, size_t count, float bias = 0.0F) {
+    std::vector<float> values(count);
+    for (float& x : values) x = normal(random) + bias;
+    return values;
+}
+
+// Relative root mean square error of attention over `tokens` keys, all keys moved by `key_bias`.
+double attention_error(uint32_t head_dim, uint32_t tokens, float key_bias) {
+    TestRandom random(head_dim + tokens);
+    const KvLayout layout{.layers = 1, .kv_heads = 1, .head_dim = head_dim};
+    std::vector<std::vector<uint8_t>> blocks((tokens + 63) / 64, std::vector<uint8_t>(layout.block_bytes()));
+    std::vector<const uint8_t*> pointers;
+    for (const auto& block : blocks) pointers.push_back(block.data());
+    std::vector<std::vector<float>> k, v;
+    std::vector<int16_t> ints(head_dim);
+    float scale = 0.0F;
+    for (uint32_t t = 0; t < tokens; ++t) {
+        k.push_back(normals(random, head_dim, key_bias));
+        v.push_back(normals(random, head_dim));
+        EXPECT_TRUE(reference::quantise_16(k[t].data(), head_dim, kMaxQ16, ints.data(), &scale));
+        store_k_row(blocks[t / 64].data(), head_dim, t % 64, ints.data(), scale);
+        EXPECT_TRUE(reference::quantise_16(v[t].data(), head_dim, kMaxV16, ints.data(), &scale));
+        store_v_row(blocks[t / 64].data(), head_dim, t % 64, ints.data(), scale);
+    }
+    const std::vector<float> q = normals(random, head_dim);
+    EXPECT_TRUE(reference::quantise_16(q.data(), head_dim, kMaxQ16, ints.data(), &scale));
+    std::vector<float> out(head_dim);
+    const double root = std::sqrt(static_cast<double>(head_dim));
+    AttentionRow row{ints.data(), scale * static_cast<float>(1.4426950408889634 / root), tokens, out.data(), false};
+    reference::attention({head_dim, pointers.data(), &row, 1});
+    EXPECT_TRUE(row.finite);
+
+    std::vector<double> score(tokens, 0.0), want(head_dim, 0.0);
+    double most = -1e300;
+    for (uint32_t t = 0; t < tokens; ++t) {
+        for (uint32_t d = 0; d < head_dim; ++d) score[t] += double{q[d]} * k[t][d] / root;
+        most = std::max(most, score[t]);
+    }
+    double sum = 0.0;
+    for (uint32_t t = 0; t < tokens; ++t) sum += score[t] = std::exp(score[t] - most);
+    double difference = 0.0, size = 0.0;
+    for (uint32_t d = 0; d < head_dim; ++d) {
+        for (uint32_t t = 0; t < tokens; ++t) want[d] += score[t] / sum * v[t][d];
+        difference += (out[d] - want[d]) * (out[d] - want[d]);
+        size += want[d] * want[d];
+    }
+    return std::sqrt(difference / size);
+}
+
+TEST(reference_attention, is_as_accurate_as_16_bit_floats) {
+    for (const uint32_t head_dim : {16U, 64U, 128U, 256U}) {
+        for (const uint32_t tokens : {1U, 2U, 63U, 64U, 65U, 300U, 2048U}) {
+            EXPECT_LT(attention_error(head_dim, tokens, 0.0F), 1.2e-3) << head_dim << ", " << tokens;
+        }
+    }
+}
+
+TEST(reference_attention, keeps_its_accuracy_when_all_keys_are_moved_far) {
+    EXPECT_LT(attention_error(64, 500, 50.0F), 4e-3);
+}
+
+TEST(reference_linear, rounds_activations_to_8_bits_and_nothing_else) {
+    TestRandom random(1);
+    constexpr uint32_t kRows = 200, kCols = 544;
+    const std::vector<uint8_t> weights = test_matrix(random, kRows, kCols);
+    // Activations that 8 bits hold exactly: then only the float sums round.
+    for (const bool exact : {true, false}) {
+        std::vector<float> x = normals(random, kCols);
+        if (exact) {
+            for (uint32_t i = 0; i < kCols; ++i)
+                x[i] = static_cast<float>(i % 32 == 0 ? 64 : random.below(128)) * 0.25F;
+        }
+        std::vector<int8_t> q(kCols);
+        std::vector<float> scale(kCols / 32), y(kRows);
+        std::vector<int32_t> sums(kCols / 32);
+        EXPECT_TRUE(reference::quantise_a32p(x.data(), kCols, q.data(), scale.data(), sums.data()));
+        reference::linear_q8_0({weights.data(), kCols, 1, {q.data(), scale.data(), sums.data()}, y.data(), kRows}, 0,
+                               kRows);
+        double difference = 0.0, size = 0.0;
+        for (uint32_t r = 0; r < kRows; ++r) {
+            double want = 0.0;
+            for (uint32_t c = 0; c < kCols; ++c) {
+                const uint8_t* block = &weights[(r * kCols + c) / 32 * 34];
+                const auto half = static_cast<uint16_t>(block[0] | block[1] << 8);
+                want += double{half_to_float(half)} * static_cast<int8_t>(block[2 + c % 32]) * x[c];
+            }
+            difference += (y[r] - want) * (y[r] - want);
+            size += want * want;
+        }
+        EXPECT_LT(std::sqrt(difference / size), exact ? 1e-6 : 1.2e-2);
+    }
+}
+
+}  // namespace
+}  // namespace driftwood::compute
