@@ -36,6 +36,7 @@ debug: build/debug/build.ninja ## a build for the debugger, at build/debug/drift
 	@$(rust); cmake --build --preset debug -j $(JOBS)
 
 lint: build/release/build.ninja ## the rules of the house, clang-format, clang-tidy
+	@$(rust); cmake --build --preset release --target build.ninja >/dev/null
 	@scripts/lint.sh
 
 format: setup ## let clang-format rewrite the sources
