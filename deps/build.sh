@@ -67,7 +67,7 @@ build() {
     sync_crate "$crate"
     local home=${CARGO_HOME:-$HOME/.cargo}
     # Panic messages carry source paths; they should not carry the builder's home.
-    local flags="--remap-path-prefix=$home/registry/src=crates --remap-path-prefix=$crate=deps"
+    local flags="--remap-path-prefix=$home/registry/src=crates --remap-path-prefix=$cache=deps"
     (cd "$crate" && RUSTFLAGS="$flags" CARGO_TARGET_DIR="$work/target" cargo build --release --locked) >&2 ||
         die "cargo build failed; the first build needs the network (crates.io)"
     local headers

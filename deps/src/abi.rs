@@ -57,19 +57,42 @@ impl Buf {
 /// # Safety
 /// `out` is null or points to a writable `dwd_buf`.
 pub unsafe fn give(out: *mut Buf, bytes: Vec<u8>) -> Outcome<()> {
-    if out.is_null() {
-        return invalid("[abi] an output buffer is NULL");
+    put(out, Buf::own(bytes))
+}
+
+/// An owned array of token ids: the parts of a `Vec<u32>`, given back through `dwd_ids_free`.
+#[repr(C)]
+pub struct Ids {
+    data: *mut u32,
+    len: usize,
+    cap: usize,
+}
+
+impl Ids {
+    /// # Safety
+    /// `out` is null or points to a writable `dwd_ids`.
+    pub unsafe fn give(out: *mut Ids, ids: Vec<u32>) -> Outcome<()> {
+        let mut ids = std::mem::ManuallyDrop::new(ids);
+        put(out, Ids { data: ids.as_mut_ptr(), len: ids.len(), cap: ids.capacity() })
     }
-    out.write(Buf::own(bytes));
+}
+
+/// Asked before work whose result would otherwise have nowhere to go.
+pub fn check<T>(out: *const T) -> Outcome<()> {
+    if out.is_null() {
+        return invalid("[abi] an output pointer is NULL");
+    }
     Ok(())
 }
 
-/// The same for an array of `u32`: the buffer's `len` and `cap` count bytes, four to an element.
+/// Writes one plain output.
 ///
 /// # Safety
-/// As for `give`.
-pub unsafe fn give_u32(out: *mut Buf, values: &[u32]) -> Outcome<()> {
-    give(out, values.iter().flat_map(|v| v.to_ne_bytes()).collect())
+/// `out` is null or writable.
+pub unsafe fn put<T>(out: *mut T, value: T) -> Outcome<()> {
+    check(out)?;
+    out.write(value);
+    Ok(())
 }
 
 /// Borrows the caller's bytes for the length of the call.
@@ -95,10 +118,8 @@ pub unsafe fn slice<'a, T>(data: *const T, len: usize) -> Outcome<&'a [T]> {
 /// # Safety
 /// As for `bytes`.
 pub unsafe fn text<'a>(what: &'static str, data: *const u8, len: usize) -> Outcome<&'a str> {
-    std::str::from_utf8(bytes(data, len)?).map_err(|e| Failure {
-        kind: Kind::Invalid,
-        message: format!("[abi] {what} is not UTF-8: {e}"),
-    })
+    std::str::from_utf8(bytes(data, len)?)
+        .map_err(|e| Failure { kind: Kind::Invalid, message: format!("[abi] {what} is not UTF-8: {e}") })
 }
 
 /// Borrows a handle.
@@ -161,6 +182,21 @@ pub unsafe extern "C" fn dwd_buf_free(buf: *mut Buf) {
     guard(std::ptr::null_mut(), || {
         if let Some(buf) = buf.as_mut() {
             let owned = std::mem::replace(buf, Buf::EMPTY);
+            if !owned.data.is_null() {
+                drop(Vec::from_raw_parts(owned.data, owned.len, owned.cap));
+            }
+        }
+        Ok(())
+    });
+}
+
+/// # Safety
+/// `ids` is null or was filled by this library and not changed since.
+#[no_mangle]
+pub unsafe extern "C" fn dwd_ids_free(ids: *mut Ids) {
+    guard(std::ptr::null_mut(), || {
+        if let Some(ids) = ids.as_mut() {
+            let owned = std::mem::replace(ids, Ids { data: std::ptr::null_mut(), len: 0, cap: 0 });
             if !owned.data.is_null() {
                 drop(Vec::from_raw_parts(owned.data, owned.len, owned.cap));
             }

@@ -1,6 +1,6 @@
 //! BLAKE3.
 
-use crate::abi::{borrow, bytes, guard, invalid, Buf, Outcome};
+use crate::abi::{borrow, bytes, check, guard, invalid, put, Buf, Outcome};
 use std::ptr::null_mut;
 
 unsafe fn write_digest(out: *mut u8, hash: blake3::Hash) -> Outcome<()> {
@@ -23,8 +23,8 @@ pub unsafe extern "C" fn dwd_blake3(data: *const u8, len: usize, out: *mut u8) -
 #[no_mangle]
 pub unsafe extern "C" fn dwd_blake3_new(out: *mut *mut blake3::Hasher, error: *mut Buf) -> i32 {
     guard(error, || {
-        out.write(Box::into_raw(Box::new(blake3::Hasher::new())));
-        Ok(())
+        check(out)?;
+        put(out, Box::into_raw(Box::new(blake3::Hasher::new())))
     })
 }
 

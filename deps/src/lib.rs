@@ -7,4 +7,8 @@
 extern crate wasmtime_c_api; // its C symbols ride in the same archive
 
 mod abi;
+mod grammar;
 mod hash;
+mod template;
+mod tokenizer;
+mod wasm;
