@@ -12,10 +12,10 @@ namespace {
 TEST(Shim, a_panic_comes_back_as_an_error_value) {
     Buf error;
     std::string_view message = "the sky fell";
-    EXPECT_EQ(dwd_test_panic(data(message), message.size(), error.out()), DWD_PANIC);
+    EXPECT_EQ(dwd_test_panic(raw(message), message.size(), error.out()), DWD_PANIC);
     EXPECT_TRUE(contains(error.str(), "the sky fell")) << error.str();
     EXPECT_TRUE(contains(error.str(), "abi.rs")) << error.str();
-    EXPECT_EQ(dwd_test_panic(data(message), message.size(), nullptr), DWD_PANIC);
+    EXPECT_EQ(dwd_test_panic(raw(message), message.size(), nullptr), DWD_PANIC);
 }
 
 TEST(Shim, null_with_a_length_is_an_error_and_not_a_crash) {

@@ -28,7 +28,7 @@ class Buf {
     dwd_buf buf_{};
 };
 
-inline const uint8_t* data(std::string_view s) {
+inline const uint8_t* raw(std::string_view s) {
     return reinterpret_cast<const uint8_t*>(s.data());
 }
 

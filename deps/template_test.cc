@@ -17,7 +17,7 @@ struct Rendered {
 
 Rendered render(std::string_view source, std::string_view context, uint64_t fuel = kFuel) {
     Buf text, error;
-    int32_t status = dwd_template_render(data(source), source.size(), data(context), context.size(), kNoon, fuel,
+    int32_t status = dwd_template_render(raw(source), source.size(), raw(context), context.size(), kNoon, fuel,
                                          text.out(), error.out());
     return {status, text.str(), error.str()};
 }
