@@ -34,7 +34,8 @@ ARROWS = {
 VENDORS = [
     (r"wasmtime\.h|wasm\.h|wasi\.h|wasmtime/.*", ["src/wasm/", "deps/"], ""),
     (r"driftwood_deps\.h", ["src/wasm/", "src/file/", "src/model/", "src/session/", "deps/"], ""),
-    (r".*intrin\.h|arm_(neon|sve|sme)\.h", ["src/compute/cpu/", "src/compute/fp_environment.", "src/compute/engine_test."], ""),
+    (r".*intrin\.h|arm_(neon|sve|sme)\.h",
+     ["src/compute/cpu/", "src/compute/fp_environment.", "src/compute/engine_test."], ""),
     (r"cuda.*|cublas.*|nv.*\.h", ["src/compute/cuda/", "bench/"], ""),
     (r"Metal/.*|Foundation/.*|QuartzCore/.*", ["src/compute/metal/"], ""),
     (r"nlohmann/.*", ["src/", "deps/", "tests/", "tools/", "bench/"], ".cc"),

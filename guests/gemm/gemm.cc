@@ -1,5 +1,5 @@
-// The laboratory guest of `driftwood chain`: fills two matrices in its own memory, has the device multiply them in place,
-// and says where all three lie.
+// The laboratory guest of `driftwood chain`: fills two matrices in its own memory, has the device multiply them in
+// place, and says where all three lie.
 #include <driftwood/actor.h>
 
 namespace {
@@ -22,9 +22,16 @@ uint32_t offset_of(const void* pointer) { return static_cast<uint32_t>(reinterpr
 driftwood::Task multiply() {
     fill(a, 1);
     fill(b, 2);
-    const driftwood_gemm_f32 gemm = {.a = offset_of(a), .b = offset_of(b), .c = offset_of(c),
-                                     .m = kSize, .n = kSize, .k = kSize,
-                                     .lda = kSize, .ldb = kSize, .ldc = kSize, .accumulate = 0};
+    const driftwood_gemm_f32 gemm = {.a = offset_of(a),
+                                     .b = offset_of(b),
+                                     .c = offset_of(c),
+                                     .m = kSize,
+                                     .n = kSize,
+                                     .k = kSize,
+                                     .lda = kSize,
+                                     .ldb = kSize,
+                                     .ldc = kSize,
+                                     .accumulate = 0};
     const int64_t status = co_await driftwood::Operation(driftwood_gemm_f32_run(&gemm, sizeof gemm));
     const uint32_t answer[5] = {static_cast<uint32_t>(-status), gemm.a, gemm.b, gemm.c, kSize};
     driftwood_reply(answer, sizeof answer, 1);

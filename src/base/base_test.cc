@@ -40,9 +40,7 @@ TEST(ResultTest, hands_errors_through_and_values_out) {
     EXPECT_EQ(quarter(6).error().code, ErrorCode::kInvalidArgument);
 }
 
-TEST(ResultDeathTest, the_value_of_a_failure_is_a_bug) {
-    EXPECT_DEATH(half(1).value(), "odd");
-}
+TEST(ResultDeathTest, the_value_of_a_failure_is_a_bug) { EXPECT_DEATH(half(1).value(), "odd"); }
 
 TEST(ErrnoErrorTest, names_operation_thing_and_reason) {
     errno = ENOENT;

@@ -9,30 +9,18 @@ namespace driftwood {
 
 std::string_view error_code_name(ErrorCode code) {
     switch (code) {
-        case ErrorCode::kInvalidArgument:
-            return "invalid_argument";
-        case ErrorCode::kNotFound:
-            return "not_found";
-        case ErrorCode::kAlreadyExists:
-            return "already_exists";
-        case ErrorCode::kCorrupt:
-            return "corrupt";
-        case ErrorCode::kMismatch:
-            return "mismatch";
-        case ErrorCode::kUnsupported:
-            return "unsupported";
-        case ErrorCode::kLimit:
-            return "limit";
-        case ErrorCode::kIo:
-            return "io";
-        case ErrorCode::kTrap:
-            return "trap";
-        case ErrorCode::kDeadline:
-            return "deadline";
-        case ErrorCode::kNotFinite:
-            return "not_finite";
-        case ErrorCode::kInternal:
-            return "internal";
+        case ErrorCode::kInvalidArgument: return "invalid_argument";
+        case ErrorCode::kNotFound: return "not_found";
+        case ErrorCode::kAlreadyExists: return "already_exists";
+        case ErrorCode::kCorrupt: return "corrupt";
+        case ErrorCode::kMismatch: return "mismatch";
+        case ErrorCode::kUnsupported: return "unsupported";
+        case ErrorCode::kLimit: return "limit";
+        case ErrorCode::kIo: return "io";
+        case ErrorCode::kTrap: return "trap";
+        case ErrorCode::kDeadline: return "deadline";
+        case ErrorCode::kNotFinite: return "not_finite";
+        case ErrorCode::kInternal: return "internal";
     }
     return "unknown";
 }

@@ -35,9 +35,7 @@ struct Error {
 };
 
 // Makes an Error; `message` is complete as it stands (use fmt or operator+ at the call).
-[[nodiscard]] inline Error error(ErrorCode code, std::string message) {
-    return Error{code, std::move(message)};
-}
+[[nodiscard]] inline Error error(ErrorCode code, std::string message) { return Error{code, std::move(message)}; }
 
 // An IO error that carries errno's text: "[what] path: No such file or directory".
 [[nodiscard]] Error errno_error(std::string_view operation, std::string_view thing);

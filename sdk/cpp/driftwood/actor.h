@@ -11,8 +11,8 @@
 //   }
 //   DRIFTWOOD_ACTOR(chat)
 //
-// At every co_await the actor's whole state lies in linear memory and no stack is held: there it can be frozen, moved and
-// thawed. Header-only; needs C++20 and no exceptions. An actor is single-threaded; nothing here is thread-safe.
+// At every co_await the actor's whole state lies in linear memory and no stack is held: there it can be frozen, moved
+// and thawed. Header-only; needs C++20 and no exceptions. An actor is single-threaded; nothing here is thread-safe.
 #pragma once
 
 #include <driftwood/guest.h>
@@ -27,8 +27,8 @@
 
 namespace driftwood {
 
-// The coroutine type of an actor's body and of its parts: co_await a Task to run it to its end. It starts when it is first
-// awaited (or by DRIFTWOOD_ACTOR) and frees its frame when the Task goes.
+// The coroutine type of an actor's body and of its parts: co_await a Task to run it to its end. It starts when it is
+// first awaited (or by DRIFTWOOD_ACTOR) and frees its frame when the Task goes.
 class Task {
   public:
     struct promise_type {
@@ -225,12 +225,12 @@ class Session {
 
 // Makes `body` (a function returning driftwood::Task) the actor: its first turn starts the coroutine, every later turn
 // resumes whoever waits for that completion.
-#define DRIFTWOOD_ACTOR(body)                                                                              \
-    static std::optional<driftwood::Task> driftwood_actor_task;                                            \
-    extern "C" DRIFTWOOD_EXPORT(driftwood_start) void driftwood_start() {                                  \
-        driftwood_actor_task.emplace(body());                                                              \
-        driftwood_actor_task->start();                                                                     \
-    }                                                                                                      \
-    extern "C" DRIFTWOOD_EXPORT(driftwood_complete) void driftwood_complete(int64_t op, int64_t status) {  \
-        driftwood::detail::complete(op, status);                                                           \
+#define DRIFTWOOD_ACTOR(body)                                                                             \
+    static std::optional<driftwood::Task> driftwood_actor_task;                                           \
+    extern "C" DRIFTWOOD_EXPORT(driftwood_start) void driftwood_start() {                                 \
+        driftwood_actor_task.emplace(body());                                                             \
+        driftwood_actor_task->start();                                                                    \
+    }                                                                                                     \
+    extern "C" DRIFTWOOD_EXPORT(driftwood_complete) void driftwood_complete(int64_t op, int64_t status) { \
+        driftwood::detail::complete(op, status);                                                          \
     }
