@@ -37,9 +37,11 @@ class Task {
         Task get_return_object() { return Task(std::coroutine_handle<promise_type>::from_promise(*this)); }
         std::suspend_always initial_suspend() noexcept { return {}; }
         auto final_suspend() noexcept {
+            // Out of line, here and below: inlined, clang makes the resume a tail call, which wasm32 has only as an
+            // extension ("WebAssembly 'tail-call' feature not enabled").
             struct Resume {
                 bool await_ready() noexcept { return false; }
-                void await_suspend(std::coroutine_handle<promise_type> done) noexcept {
+                [[gnu::noinline]] void await_suspend(std::coroutine_handle<promise_type> done) noexcept {
                     if (auto next = done.promise().awaiter) next.resume();
                 }
                 void await_resume() noexcept {}
@@ -60,7 +62,7 @@ class Task {
     bool done() const { return handle_.done(); }
 
     bool await_ready() const { return handle_.done(); }
-    void await_suspend(std::coroutine_handle<> awaiter) {
+    [[gnu::noinline]] void await_suspend(std::coroutine_handle<> awaiter) {
         handle_.promise().awaiter = awaiter;
         handle_.resume();
     }
