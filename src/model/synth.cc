@@ -1,0 +1,197 @@
+#include "model/synth.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/random.h"
+#include "compute/decoder_spec.h"
+#include "model/byte_level.h"
+#include "model/gguf.h"
+
+namespace driftwood::model {
+
+namespace {
+
+constexpr const char* kSpecials[kSynthSpecials] = {"<|bos|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"};
+constexpr uint32_t kBos = 0;
+constexpr uint32_t kEnd = 4;
+
+constexpr uint32_t kGroup = 32;             // values that share a scale in Q8_0
+constexpr size_t kGroupBytes = 2 + kGroup;  // the scale as f16, then the values
+constexpr float kInt8Deviation = 73.9F;     // of a uniform int8
+
+// Random words in order; each tensor has a stream of its own, so that shapes elsewhere do not change it.
+class Words {
+  public:
+    Words(uint64_t seed, uint64_t stream) : seed_(seed), stream_(stream) {}
+    std::array<uint32_t, 4> next() { return philox(seed_, counter_++, stream_); }
+
+  private:
+    uint64_t seed_;
+    uint64_t stream_;
+    uint64_t counter_ = 0;
+};
+
+// Truncates. Precondition: a positive normal number in both formats.
+uint16_t to_half(float x) { return static_cast<uint16_t>((std::bit_cast<uint32_t>(x) - (112U << 23)) >> 13); }
+
+// Values with a deviation of `deviation`; scales vary by a quarter around it.
+std::vector<uint8_t> random_q8_0(Words words, uint64_t rows, uint64_t cols, float deviation) {
+    std::vector<uint8_t> bytes(rows * (cols / kGroup) * kGroupBytes);
+    const float scale = deviation / kInt8Deviation;
+    for (size_t at = 0; at < bytes.size(); at += kGroupBytes) {
+        const auto low = words.next();
+        const auto high = words.next();
+        // The top bits of two values serve the scale too: no third draw for a number that matters so little.
+        const float vary = static_cast<float>(low[0] >> 24) / 512.0F + 0.75F;
+        const uint16_t half = to_half(scale * vary);
+        std::memcpy(&bytes[at], &half, sizeof half);
+        std::memcpy(&bytes[at + 2], low.data(), 16);
+        std::memcpy(&bytes[at + 18], high.data(), 16);
+    }
+    return bytes;
+}
+
+std::vector<uint8_t> random_norm(Words words, uint32_t count) {
+    std::vector<uint8_t> bytes(size_t{count} * sizeof(float));
+    for (uint32_t i = 0; i < count; ++i) {
+        const float value = 0.75F + static_cast<float>(words.next()[0] >> 24) / 512.0F;
+        std::memcpy(&bytes[size_t{i} * sizeof value], &value, sizeof value);
+    }
+    return bytes;
+}
+
+struct SynthVocabulary {
+    std::vector<std::string> tokens;
+    std::vector<int32_t> types;
+    std::vector<std::string> merges;
+};
+
+// Words in the order of their length: letters and the space, then every word so far followed by every letter.
+SynthVocabulary make_vocabulary(uint32_t count) {
+    SynthVocabulary out;
+    for (const char* special : kSpecials) out.tokens.emplace_back(special);
+    out.types.assign(kSynthSpecials, 3);
+    for (uint32_t byte = 0; byte < 256; ++byte) out.tokens.push_back(byte_level_character(static_cast<uint8_t>(byte)));
+    const std::string letters = "etaoinshrdlucmfwypvbgkjqxz";  // in the order of their frequency in English
+    std::vector<std::string> stems;
+    for (const char c : letters) stems.emplace_back(1, c);
+    stems.push_back(byte_level_character(' '));
+    for (size_t i = 0; out.tokens.size() < count; ++i) {
+        for (size_t j = 0; j < letters.size() && out.tokens.size() < count; ++j) {
+            const std::string stem = stems[i];
+            stems.push_back(stem + letters[j]);
+            out.tokens.push_back(stems.back());
+            out.merges.push_back(stem + " " + letters[j]);
+        }
+    }
+    out.types.resize(count, 1);
+    return out;
+}
+
+Result<void> check(const SynthShape& s) {
+    const auto bad = [](const std::string& problem) {
+        return error(ErrorCode::kInvalidArgument, "[model.synth] " + problem);
+    };
+    constexpr uint32_t kMost = 1U << 20;
+    if (s.layers < 1 || s.layers > 1024) return bad("layers: want 1 to 1024, got " + std::to_string(s.layers));
+    for (const auto& [name, width] : {std::pair{"d_model", s.d_model}, std::pair{"d_ff", s.d_ff}}) {
+        if (width < kGroup || width > kMost || width % kGroup != 0) {
+            return bad(std::string(name) + ": want a multiple of 32, got " + std::to_string(width));
+        }
+    }
+    if (s.head_dim < 2 || s.head_dim > 256 || s.head_dim % 2 != 0) {
+        return bad("head_dim: want an even number up to 256, got " + std::to_string(s.head_dim));
+    }
+    if (s.heads < 1 || s.heads > kMost / s.head_dim || (s.heads * s.head_dim) % kGroup != 0) {
+        return bad("heads: want heads * head_dim to be a multiple of 32, got " + std::to_string(s.heads));
+    }
+    if (s.kv_heads < 1 || s.heads % s.kv_heads != 0) {
+        return bad("kv_heads: want a divisor of the heads, got " + std::to_string(s.kv_heads));
+    }
+    if (s.vocab < kMinSynthVocab || s.vocab > kMost) {
+        return bad("vocab: want " + std::to_string(kMinSynthVocab) + " to " + std::to_string(kMost) + ", got " +
+                   std::to_string(s.vocab));
+    }
+    if (s.context < 1) return bad("context: want at least 1");
+    return {};
+}
+
+void put_metadata(GgufWriter& out, const SynthShape& shape, uint64_t seed) {
+    out.string("general.architecture", "llama");
+    out.string("general.name", "synth-" + std::to_string(shape.layers) + "x" + std::to_string(shape.d_model) + "-" +
+                                   std::to_string(seed));
+    out.u32("llama.block_count", shape.layers);
+    out.u32("llama.context_length", shape.context);
+    out.u32("llama.embedding_length", shape.d_model);
+    out.u32("llama.feed_forward_length", shape.d_ff);
+    out.u32("llama.attention.head_count", shape.heads);
+    out.u32("llama.attention.head_count_kv", shape.kv_heads);
+    out.u32("llama.attention.key_length", shape.head_dim);
+    out.u32("llama.attention.value_length", shape.head_dim);
+    out.u32("llama.rope.dimension_count", shape.head_dim);
+    out.f32("llama.rope.freq_base", 10000.0F);
+    out.f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+    const SynthVocabulary vocabulary = make_vocabulary(shape.vocab);
+    out.string("tokenizer.ggml.model", "gpt2");
+    out.string("tokenizer.ggml.pre", "gpt-2");
+    out.strings("tokenizer.ggml.tokens", vocabulary.tokens);
+    out.i32s("tokenizer.ggml.token_type", vocabulary.types);
+    out.strings("tokenizer.ggml.merges", vocabulary.merges);
+    out.u32("tokenizer.ggml.bos_token_id", kBos);
+    out.u32("tokenizer.ggml.eos_token_id", kEnd);
+    out.string("tokenizer.chat_template", kSynthTemplate);
+}
+
+}  // namespace
+
+Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
+    DW_TRY(check(shape));
+    GgufWriter out;
+    put_metadata(out, shape, seed);
+    uint64_t stream = 0;
+    const auto matrix = [&](const std::string& name, uint32_t rows, uint32_t cols, float gain) {
+        const float deviation = gain / std::sqrt(static_cast<float>(cols));
+        out.tensor(name, kGgmlQ8_0, {cols, rows}, random_q8_0(Words(seed, ++stream), rows, cols, deviation));
+    };
+    const auto norm = [&](const std::string& name) {
+        out.tensor(name, kGgmlF32, {shape.d_model}, random_norm(Words(seed, ++stream), shape.d_model));
+    };
+    const uint32_t q = shape.heads * shape.head_dim;
+    const uint32_t kv = shape.kv_heads * shape.head_dim;
+    // A gain of 2 spreads the logits; the small embedding leaves the residual stream to the layers, so that a tied
+    // model does not simply repeat its last token.
+    matrix("token_embd.weight", shape.vocab, shape.d_model, 2.0F);
+    for (uint32_t i = 0; i < shape.layers; ++i) {
+        const std::string at = "blk." + std::to_string(i) + ".";
+        norm(at + "attn_norm.weight");
+        matrix(at + "attn_q.weight", q, shape.d_model, 1.5F);
+        matrix(at + "attn_k.weight", kv, shape.d_model, 1.5F);
+        matrix(at + "attn_v.weight", kv, shape.d_model, 1.0F);
+        matrix(at + "attn_output.weight", shape.d_model, q, 1.0F);
+        norm(at + "ffn_norm.weight");
+        matrix(at + "ffn_gate.weight", shape.d_ff, shape.d_model, 1.0F);
+        matrix(at + "ffn_up.weight", shape.d_ff, shape.d_model, 1.0F);
+        matrix(at + "ffn_down.weight", shape.d_model, shape.d_ff, 1.0F);
+    }
+    norm("output_norm.weight");
+    if (!shape.tied) matrix("output.weight", shape.vocab, shape.d_model, 2.0F);
+    if (shape.rope_freqs) {
+        std::vector<uint8_t> factors(size_t{shape.head_dim} / 2 * sizeof(float));
+        for (uint32_t i = 0; i < shape.head_dim / 2; ++i) {
+            const float factor = i < shape.head_dim / 4 ? 1.0F : 8.0F;
+            std::memcpy(&factors[size_t{i} * sizeof factor], &factor, sizeof factor);
+        }
+        out.tensor("rope_freqs.weight", kGgmlF32, {shape.head_dim / 2}, std::move(factors));
+    }
+    return out;
+}
+
+Result<std::vector<uint8_t>> synth_model(const SynthShape& shape, uint64_t seed) {
+    DW_ASSIGN(const GgufWriter writer, synth_gguf(shape, seed));
+    return writer.finish();
+}
+
+}  // namespace driftwood::model

@@ -1,0 +1,45 @@
+// Models of random weights: a GGUF file of given shapes from a seed, with a small real byte-level BPE vocabulary and a
+// chat template, so that text works although nothing was learned. For tests and measurements. Same shape and seed, same
+// bytes, on every machine.
+//
+// Weights keep activations near 1 and spread logits over a few units, so that sampled tokens vary.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/gguf_writer.h"
+
+namespace driftwood::model {
+
+struct SynthShape {
+    uint32_t layers = 2;
+    uint32_t d_model = 64;  // multiples of 32, as d_ff and heads * head_dim
+    uint32_t heads = 4;
+    uint32_t kv_heads = 2;
+    uint32_t head_dim = 16;
+    uint32_t d_ff = 128;
+    uint32_t vocab = 512;  // at least kMinSynthVocab
+    uint32_t context = 1024;
+    bool tied = true;  // the output matrix is the embedding
+    bool rope_freqs = false;
+};
+
+// The first ids are <|bos|> <|user|> <|assistant|> <|system|> <|end|>, then the 256 bytes; the rest are words made of
+// letters, each by one merge.
+inline constexpr uint32_t kSynthSpecials = 5;
+inline constexpr uint32_t kMinSynthVocab = kSynthSpecials + 256;
+
+inline constexpr const char* kSynthTemplate =
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+
+// kInvalidArgument names the shape that makes no sense.
+Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed);
+
+// The file's bytes.
+Result<std::vector<uint8_t>> synth_model(const SynthShape& shape, uint64_t seed);
+
+}  // namespace driftwood::model
