@@ -1,13 +1,17 @@
 // Session: one conversation with a model: transcript, tokens, a table of KV blocks, the last logits, and at most one
 // running generate. It plans its own forward work; whoever batches (actor/, node/) runs the engine:
 //
-//   if (auto item = session.plan(chunk)) { engine.step({&*item, 1}); session.commit(*item); }  // pending tokens
-//   if (session.can_sample()) session.sample();                                                // the next token
+//   auto item = session.plan(chunk);                              // the next pending tokens, as an item of a batch
+//   if (*item) { engine.step({&**item, 1}); session.commit(**item); }
+//   if (session.can_sample()) session.sample();                   // pick the next token; it becomes pending
 //
-// Both are step boundaries: between them a session can be saved, forked or rewound. Invariants: tokens() >= computed();
-// blocks cover computed() tokens and rows beyond are zero; last_logits() belong to token computed() - 1 when
-// computed() > 0 and they have not been dropped by a rewind.
-// Threads: one at a time, the engine's submitting thread. Lifetime: Model and Engine outlive the session.
+// Between them a session can be saved, forked, rewound or dropped; between plan() and commit() nothing else may be done
+// with it but another plan() or its end (kInvalidArgument).
+//
+// Invariants: computed() <= tokens().size() <= the model's context; parts() cover tokens() without gaps; blocks() hold
+// computed() tokens and the rows beyond are zeros; last_logits() are those of token computed() - 1, or empty (nothing
+// was computed since, or they went with a rewind). A call that fails leaves the session as it was. Threads: one at a
+// time, the engine's submitting thread. Lifetime: model, engine and refs outlive the session.
 #pragma once
 
 #include <cstdint>
@@ -28,18 +32,27 @@
 
 namespace driftwood::session {
 
-// One message of the conversation and the tokens it became.
+inline constexpr size_t kMaxUndelivered = 64 * 1024;  // bytes of output that may wait before sampling pauses
+
+// One message of the conversation and the tokens it became, those that the chat template writes around it included.
 struct Part {
     enum class Kind : uint8_t { kText, kTokens };
     Kind kind = Kind::kText;
-    std::string role;
-    std::string text;          // what was appended, or what the model has said so far
+    std::string role;          // empty for raw tokens
+    std::string text;          // what was appended, or what the model has said so far; UTF-8
     uint32_t first_token = 0;  // [first_token, end_token) of tokens()
     uint32_t end_token = 0;
     bool open = false;  // the model is still speaking, or stopped without ending its turn
+    bool operator==(const Part&) const = default;
 };
 
-enum class Finish : uint8_t { kRunning, kEndOfTurn, kMaxTokens, kContextFull, kClosed };
+enum class Finish : uint8_t {
+    kRunning,
+    kEndOfTurn,
+    kMaxTokens,
+    kContextFull,
+    kClosed,  // by end_generate(), or there was none
+};
 
 struct GenerateParams {
     SamplerParams sampler;
@@ -53,27 +66,35 @@ class Session {
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
-    // ---- Conversation. None of these computes; all fail with kInvalidArgument while a generate runs.
-    // Appends a message as the chat template writes it; returns the number of tokens added. An open answer is closed
-    // first.
+    // ---- Conversation. None of these computes; all fail with kInvalidArgument while a generate runs, and with kLimit
+    // when the context has no room.
+    // Appends a message as the chat template writes it (chat_format.h says how); returns the number of tokens added. An
+    // answer that is still open is closed first: what the template writes behind an answer joins that answer's part.
     Result<uint32_t> append(std::string_view role, std::string_view text);
-    // Appends raw tokens (a part without text; such a session cannot change its model).
+    // Appends raw tokens, outside of the template (a part without text; such a session cannot change its model). Closes
+    // an open answer, too.
     Result<uint32_t> append_tokens(std::span<const uint32_t> tokens);
-    // A session with the same past; blocks are shared until one of both writes.
+    // A session with the same past; blocks are shared until one of both writes. Undelivered output stays with this one.
     Result<std::unique_ptr<Session>> fork() const;
-    // Forgets everything after the first `parts` messages; KV rows beyond are cleared.
+    // Forgets everything after the first `parts` messages, undelivered output of a forgotten answer too; KV rows beyond
+    // are cleared.
     Result<void> rewind(uint32_t parts);
-    // The model begins its answer (the template's opening is appended).
+    // The model begins its answer: closes an open one, appends the template's opening. What was not taken of an earlier
+    // answer's output is dropped. An answer that has no room to begin ends at once (kContextFull).
     Result<void> begin_generate(const GenerateParams& params);
     // Ends a running generate; what was said stays.
     void end_generate();
 
-    // ---- Work. plan(): the next chunk of at most `max_tokens` pending tokens, blocks allocated and unshared, adopted
-    // blocks verified; nullopt when nothing is pending. The item points into this session and is valid until commit().
+    // ---- Work. plan(): the next chunk of at most `max_tokens` (at least 1) pending tokens, blocks allocated and
+    // unshared, adopted blocks verified (kCorrupt: the image is bad, and so is this session); nullopt when nothing is
+    // pending. kLimit: the pool is full. The item points into this session and is valid until commit(), which takes the
+    // same item after the engine's step and hands on its error, if it has one; then nothing of it is kept.
     Result<std::optional<compute::BatchItem>> plan(uint32_t max_tokens);
     Result<void> commit(const compute::BatchItem& item);
-    bool can_sample() const;  // a generate runs, nothing is pending, output is not backed up
-    Result<void> sample();    // picks the next token; it becomes pending, its text goes to output
+    bool can_sample() const;  // a generate runs, nothing is pending, less than kMaxUndelivered waits
+    // Picks the next token; it becomes pending, its text goes to output. A token that ends the turn has no text.
+    // kNotFinite: the logits are no numbers.
+    Result<void> sample();
 
     // ---- Output of the running (or ended, not yet drained) generate.
     Finish finish() const;
@@ -87,8 +108,9 @@ class Session {
     std::span<const compute::BlockId> blocks() const;
 
     // ---- Freeze and thaw. Writes tensors `session.<id>.kv`, `.tokens`, `.logits`, `.transcript`, `.state`; borrows KV
-    // and logits until the writer commits.
-    void save(uint32_t id, file::SectionWriter& image) const;
+    // and logits until the writer commits. Blocks that came from an image and were never used are verified first
+    // (kCorrupt).
+    Result<void> save(uint32_t id, file::SectionWriter& image) const;
     struct Restored {
         std::unique_ptr<Session> session;
         uint32_t tokens_reused = 0;  // KV mapped from the image
@@ -99,8 +121,9 @@ class Session {
     static Result<Restored> restore(uint32_t id, const model::Model& model, compute::Engine& engine, BlockRefs& refs,
                                     std::shared_ptr<const file::SectionReader> image);
 
+    struct State;  // session_state.h
+
   private:
-    struct State;
     std::unique_ptr<State> state_;
 };
 

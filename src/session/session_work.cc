@@ -1,0 +1,109 @@
+// Forward work and its blocks: plan, commit, and what keeps KV rows in order.
+#include <algorithm>
+
+#include "base/check.h"
+#include "session/session_state.h"
+
+namespace driftwood::session {
+
+using compute::kBlockTokens;
+
+void Session::State::drop_blocks(uint32_t keep) {
+    while (blocks.size() > keep) {
+        refs.release(blocks.back());
+        blocks.pop_back();
+    }
+    std::erase_if(unverified, [keep](uint32_t index) { return index >= keep; });
+    if (unverified.empty()) image.reset();
+}
+
+Result<void> Session::State::verify_block(uint32_t index) {
+    const auto found = std::find(unverified.begin(), unverified.end(), index);
+    if (found == unverified.end()) return {};
+    const uint64_t size = refs.pool().layout().block_bytes();
+    DW_TRY(image->verify(image_kv, index * size, size));
+    DW_TRY(refs.pool().validate(blocks[index]));
+    const uint32_t rows = std::min(computed - index * kBlockTokens, kBlockTokens);
+    if (rows < kBlockTokens && !rows_are_zero(refs.pool().layout(), refs.pool().bytes(blocks[index]), rows)) {
+        return error(ErrorCode::kCorrupt, "[session.verify] " + image_what + ": rows beyond token " +
+                                              std::to_string(computed) + " are not zero");
+    }
+    unverified.erase(found);
+    if (unverified.empty()) image.reset();
+    return {};
+}
+
+Result<void> Session::State::verify_all_blocks() {
+    while (!unverified.empty()) DW_TRY(verify_block(unverified.back()));
+    return {};
+}
+
+Result<void> Session::State::own_block(uint32_t index, uint32_t rows) {
+    DW_TRY(verify_block(index));
+    if (!refs.shared(blocks[index])) return {};
+    DW_ASSIGN(const compute::BlockId copy, refs.allocate());
+    refs.pool().copy(blocks[index], copy, rows);
+    refs.release(blocks[index]);
+    blocks[index] = copy;
+    return {};
+}
+
+Result<void> Session::State::truncate(uint32_t count) {
+    CHECK(count <= computed);
+    if (count == computed) return {};
+    const uint32_t rows = count % kBlockTokens;
+    if (rows > 0) {
+        DW_TRY(own_block(count / kBlockTokens, rows));
+        refs.pool().clear_rows(blocks[count / kBlockTokens], rows);
+    }
+    drop_blocks(blocks_for(count));
+    computed = count;
+    logits.clear();
+    return {};
+}
+
+Result<std::optional<compute::BatchItem>> Session::plan(uint32_t max_tokens) {
+    State& s = *state_;
+    s.planned = 0;
+    s.drop_blocks(blocks_for(s.computed));  // what an earlier plan took that was never carried out
+    const size_t pending = s.tokens.size() - s.computed;
+    if (pending == 0) return std::optional<compute::BatchItem>();
+    const auto count = static_cast<uint32_t>(std::min<size_t>({pending, max_tokens, compute::kMaxStepTokens}));
+    if (count == 0) return error(ErrorCode::kInvalidArgument, "[session.plan] a step of 0 tokens");
+    DW_TRY(s.verify_all_blocks());
+    if (const uint32_t rows = s.computed % kBlockTokens; rows > 0) {
+        DW_TRY(s.own_block(s.computed / kBlockTokens, rows));
+    }
+    while (s.blocks.size() < blocks_for(s.computed + count)) {
+        auto block = s.refs.allocate();
+        if (!block.ok()) {
+            s.drop_blocks(blocks_for(s.computed));
+            return std::move(block).error();
+        }
+        s.blocks.push_back(*block);
+    }
+    s.step_logits.resize(count == pending ? s.model.spec().vocab : 0);
+    s.planned = count;
+    return std::optional<compute::BatchItem>(
+        compute::BatchItem{.tokens = std::span(s.tokens).subspan(s.computed, count),
+                           .first_position = s.computed,
+                           .blocks = s.blocks,
+                           .logits = s.step_logits,
+                           .error = {}});
+}
+
+Result<void> Session::commit(const compute::BatchItem& item) {
+    State& s = *state_;
+    CHECK(s.planned > 0 && item.first_position == s.computed && item.tokens.size() == s.planned);
+    const uint32_t count = s.planned;
+    s.planned = 0;
+    if (item.error) {
+        s.drop_blocks(blocks_for(s.computed));
+        return *item.error;
+    }
+    s.computed += count;
+    s.logits.swap(s.step_logits);
+    return {};
+}
+
+}  // namespace driftwood::session
