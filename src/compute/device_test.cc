@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "compute/engine_test.h"
 #include "compute/reference/reference.h"
 #include "compute/test_spec.h"
 
@@ -56,7 +57,7 @@ TEST(device, gemm_of_128_is_right_to_float64_and_the_same_on_both_devices) {
         }
         results[which].assign(c, c + kN * kN);
     }
-    EXPECT_EQ(std::memcmp(results[0].data(), results[1].data(), kBytes), 0);
+    EXPECT_TRUE(same_bits(results[0], results[1]));
 }
 
 // ---- kernels against the reference
@@ -78,7 +79,7 @@ std::vector<Candidate> candidates() {
     return all;
 }
 
-class gemm_of : public ::testing::TestWithParam<Candidate> {
+class GemmOf : public ::testing::TestWithParam<Candidate> {
   protected:
     void SetUp() override {
         if (!GetParam().available) GTEST_SKIP() << "this machine has no " << GetParam().name;
@@ -93,7 +94,7 @@ std::vector<float> numbers(TestRandom& random, size_t count, int style) {
     return values;
 }
 
-TEST_P(gemm_of, has_the_bits_of_the_reference_and_touches_nothing_else) {
+TEST_P(GemmOf, has_the_bits_of_the_reference_and_touches_nothing_else) {
     TestRandom random(2);
     for (const uint32_t m : {1U, 3U, 8U, 13U}) {
         for (const uint32_t n : {1U, 7U, 16U, 17U, 32U, 45U}) {
@@ -106,17 +107,16 @@ TEST_P(gemm_of, has_the_bits_of_the_reference_and_touches_nothing_else) {
                     std::vector<float> got = c, want = c;
                     GetParam().gemm(a.data(), b.data(), got.data(), m, n, k, lda, ldb, ldc, style >= 2);
                     reference::gemm_f32(a.data(), b.data(), want.data(), m, n, k, lda, ldb, ldc, style >= 2);
-                    EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0)
-                        << m << " x " << n << " x " << k << ", style " << style;
+                    EXPECT_TRUE(same_bits(got, want)) << m << " x " << n << " x " << k << ", style " << style;
                 }
             }
         }
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(isa, gemm_of, ::testing::ValuesIn(candidates()),
+INSTANTIATE_TEST_SUITE_P(isa, GemmOf, ::testing::ValuesIn(candidates()),
                          [](const auto& info) { return std::string(info.param.name); });
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(gemm_of);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GemmOf);
 
 // ---- what a guest may ask for
 

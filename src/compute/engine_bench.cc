@@ -91,11 +91,7 @@ double read_gb_per_s(const std::vector<uint64_t>& data, uint32_t threads) {
     return static_cast<double>(data.size()) * 8e-9 / seconds;
 }
 
-}  // namespace
-}  // namespace driftwood::compute
-
-int main() {
-    using namespace driftwood::compute;
+void bench_all() {
     bench_model("13 M",
                 {.layers = 8,
                  .d_model = 384,
@@ -122,3 +118,8 @@ int main() {
     for (const uint32_t threads : {1U, 2U})
         std::printf("plain read, %u thread(s): %.1f GB/s\n", threads, read_gb_per_s(data, threads));
 }
+
+}  // namespace
+}  // namespace driftwood::compute
+
+int main() { driftwood::compute::bench_all(); }

@@ -2,16 +2,13 @@
 #include "compute/engine.h"
 
 #include <algorithm>
+#include <cfenv>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <string>
 
 #include "compute/engine_test.h"
-
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
 
 namespace driftwood::compute {
 namespace {
@@ -49,7 +46,7 @@ std::vector<TestShape> shapes_for(std::string_view engine) {
     return engine == "reference" ? std::vector<TestShape>{{}} : shapes();
 }
 
-class engine_of : public ::testing::TestWithParam<std::string> {
+class EngineOf : public ::testing::TestWithParam<std::string> {
   protected:
     void SetUp() override {
         if (!engine_available(GetParam())) GTEST_SKIP() << "this machine cannot run the engine " << GetParam();
@@ -59,7 +56,7 @@ class engine_of : public ::testing::TestWithParam<std::string> {
     }
 };
 
-class vector_engine_of : public engine_of {};
+class VectorEngineOf : public EngineOf {};
 
 void expect_same(const Engine& got_engine, const TestSequence& got, const Engine& want_engine,
                  const TestSequence& want) {
@@ -67,7 +64,7 @@ void expect_same(const Engine& got_engine, const TestSequence& got, const Engine
     EXPECT_TRUE(got.kv(got_engine) == want.kv(want_engine)) << "KV bytes differ";
 }
 
-TEST_P(vector_engine_of, has_the_bits_of_the_reference) {
+TEST_P(VectorEngineOf, has_the_bits_of_the_reference) {
     for (const TestShape& shape : shapes()) {
         const TestModel model = make_test_model(shape, 21);
         const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 70, 22);
@@ -77,7 +74,7 @@ TEST_P(vector_engine_of, has_the_bits_of_the_reference) {
     }
 }
 
-TEST_P(engine_of, bits_do_not_depend_on_the_chunking_of_a_prompt) {
+TEST_P(EngineOf, bits_do_not_depend_on_the_chunking_of_a_prompt) {
     for (const TestShape& shape : shapes_for(GetParam())) {
         const TestModel model = make_test_model(shape, 31);
         const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 130, 32);
@@ -88,7 +85,7 @@ TEST_P(engine_of, bits_do_not_depend_on_the_chunking_of_a_prompt) {
     }
 }
 
-TEST_P(engine_of, bits_do_not_depend_on_the_number_of_threads) {
+TEST_P(EngineOf, bits_do_not_depend_on_the_number_of_threads) {
     for (const TestShape& shape : shapes_for(GetParam())) {
         const TestModel model = make_test_model(shape, 41);
         const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 100, 42);
@@ -100,7 +97,7 @@ TEST_P(engine_of, bits_do_not_depend_on_the_number_of_threads) {
     }
 }
 
-TEST_P(engine_of, bits_do_not_depend_on_the_rest_of_the_batch) {
+TEST_P(EngineOf, bits_do_not_depend_on_the_rest_of_the_batch) {
     const TestModel model = make_test_model({.context = 1024}, 51);
     const auto engine = make(model.spec, {.threads = 2, .kv_blocks = 256});
     // Prompts of many lengths, fed together in steps that mix prefill and decode and exceed a pass of rows.
@@ -125,7 +122,7 @@ TEST_P(engine_of, bits_do_not_depend_on_the_rest_of_the_batch) {
     }
 }
 
-TEST_P(engine_of, a_step_of_more_rows_than_a_pass_gives_the_same_bits) {
+TEST_P(EngineOf, a_step_of_more_rows_than_a_pass_gives_the_same_bits) {
     const TestModel model =
         make_test_model({.layers = 1, .d_model = 32, .heads = 2, .kv_heads = 1, .d_ff = 32, .vocab = 20}, 71);
     const auto engine = make(model.spec);
@@ -137,7 +134,7 @@ TEST_P(engine_of, a_step_of_more_rows_than_a_pass_gives_the_same_bits) {
     expect_same(*engine, a, *engine, run_sequence(*engine, tokens, 100));
 }
 
-TEST_P(engine_of, bits_do_not_depend_on_subnormals_being_kept_or_flushed) {
+TEST_P(EngineOf, bits_do_not_depend_on_subnormals_being_kept_or_flushed) {
     for (const TestShape& shape : shapes_for(GetParam())) {
         const TestModel model = make_test_model(shape, 81);
         const std::vector<uint32_t> tokens = test_tokens(shape.vocab, 70, 82);
@@ -147,7 +144,7 @@ TEST_P(engine_of, bits_do_not_depend_on_subnormals_being_kept_or_flushed) {
     }
 }
 
-TEST_P(engine_of, bits_of_a_model_of_tiny_numbers_do_not_depend_on_subnormals_either) {
+TEST_P(EngineOf, bits_of_a_model_of_tiny_numbers_do_not_depend_on_subnormals_either) {
     const std::vector<uint32_t> tokens = test_tokens(TestShape{}.vocab, 40, 84);
     for (const int exponent : {-50, -58, -62, -100, -125}) {
         // Norm weights so small that what follows lies around the bound below which a group counts as zero.
@@ -161,25 +158,30 @@ TEST_P(engine_of, bits_of_a_model_of_tiny_numbers_do_not_depend_on_subnormals_ei
     }
 }
 
-#if defined(__x86_64__)
-TEST_P(engine_of, bits_do_not_depend_on_the_callers_floating_point_mode_which_comes_back) {
+TEST_P(EngineOf, bits_do_not_depend_on_the_callers_floating_point_mode_which_comes_back) {
     const TestModel model = make_test_model({}, 91);
     const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 30, 92);
     const auto plain = make(model.spec);
     const TestSequence want = run_sequence(*plain, tokens, 30);
-    const unsigned saved = _mm_getcsr();
-    const unsigned odd = 0x1F80U | 0x8040U | 0x6000U;  // flushing, rounding toward zero
-    _mm_setcsr(odd);
-    const auto engine = make(model.spec, {.threads = 2});
-    const TestSequence got = run_sequence(*engine, tokens, 30);
-    const unsigned after = _mm_getcsr();
-    _mm_setcsr(saved);
-    EXPECT_EQ(after & 0xFFC0U, odd & 0xFFC0U);
+    TestSequence got;
+    std::unique_ptr<Engine> engine;
+    int rounding_after = 0;
+    volatile float tiny = 0x1p-126F;
+    {
+        const FpEnvironment odd(Subnormals::kFlush);
+        std::fesetround(FE_TOWARDZERO);
+        engine = make(model.spec, {.threads = 2});
+        got = run_sequence(*engine, tokens, 30);
+        rounding_after = std::fegetround();
+        tiny = tiny * 0.5F;
+    }
+    std::fesetround(FE_TONEAREST);
+    EXPECT_EQ(rounding_after, FE_TOWARDZERO);
+    EXPECT_EQ(tiny, 0.0F) << "flushing was not restored";
     expect_same(*engine, got, *plain, want);
 }
-#endif
 
-TEST_P(engine_of, logits_of_the_last_token_are_those_of_every_token) {
+TEST_P(EngineOf, logits_of_the_last_token_are_those_of_every_token) {
     const TestModel model = make_test_model({}, 101);
     const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 40, 102);
     const auto engine = make(model.spec);
@@ -197,7 +199,7 @@ TEST_P(engine_of, logits_of_the_last_token_are_those_of_every_token) {
 // The weights of `matrix`, which the model owns, for a test to spoil.
 uint8_t* mutable_bytes(const MatrixView& matrix) { return const_cast<uint8_t*>(matrix.bytes.data()); }
 
-TEST_P(engine_of, an_item_with_infinite_activations_fails_and_names_the_place) {
+TEST_P(EngineOf, an_item_with_infinite_activations_fails_and_names_the_place) {
     TestModel model = make_test_model({}, 111);
     // The first feed-forward block sees numbers so large that gate times up overflows.
     for (float& w : model.norms[1]) w = 1e30F;
@@ -214,7 +216,7 @@ TEST_P(engine_of, an_item_with_infinite_activations_fails_and_names_the_place) {
     EXPECT_TRUE(std::all_of(kv.begin(), kv.end(), [](uint8_t byte) { return byte == 0; }));
 }
 
-TEST_P(engine_of, neighbours_of_an_item_that_fails_have_the_bits_they_have_alone) {
+TEST_P(EngineOf, neighbours_of_an_item_that_fails_have_the_bits_they_have_alone) {
     TestModel model = make_test_model({}, 121);
     // Only token 7 goes wrong: the others' embeddings lack the column whose key weights are largest.
     const DecoderSpec& spec = model.spec;
@@ -241,7 +243,7 @@ TEST_P(engine_of, neighbours_of_an_item_that_fails_have_the_bits_they_have_alone
     expect_same(*engine, last, *engine, alone);
 }
 
-TEST_P(engine_of, an_error_clears_the_rows_of_its_step_and_keeps_earlier_ones) {
+TEST_P(EngineOf, an_error_clears_the_rows_of_its_step_and_keeps_earlier_ones) {
     TestModel model = make_test_model({}, 131);
     const auto engine = make(model.spec);
     const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 80, 132);
@@ -257,11 +259,10 @@ TEST_P(engine_of, an_error_clears_the_rows_of_its_step_and_keeps_earlier_ones) {
                             [](uint8_t b) { return b == 0; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(isa, engine_of, ::testing::Values("reference", "avx512"),
+INSTANTIATE_TEST_SUITE_P(isa, EngineOf, ::testing::Values("reference", "avx512"),
                          [](const auto& info) { return info.param; });
 
-INSTANTIATE_TEST_SUITE_P(isa, vector_engine_of, ::testing::Values("avx512"),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(isa, VectorEngineOf, ::testing::Values("avx512"), [](const auto& info) { return info.param; });
 
 // ---- making engines
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compute/engine.h"
+#include "compute/math.h"
 #include "compute/test_spec.h"
 
 namespace driftwood::compute {
@@ -74,11 +75,11 @@ inline TestSequence run_sequence(Engine& engine, std::span<const uint32_t> token
     return sequence;
 }
 
-// Bits, not values: memcmp over the logits.
+// Bits, not values.
 inline ::testing::AssertionResult same_bits(std::span<const float> a, std::span<const float> b) {
     if (a.size() != b.size()) return ::testing::AssertionFailure() << a.size() << " values against " << b.size();
     for (size_t i = 0; i < a.size(); ++i) {
-        if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0) {
+        if (float_bits(a[i]) != float_bits(b[i])) {
             return ::testing::AssertionFailure() << "value " << i << ": " << a[i] << " against " << b[i];
         }
     }

@@ -27,28 +27,18 @@ class FpEnvironment {
   private:
 #if defined(__x86_64__)
     // MXCSR: all exceptions masked, round to nearest; flush-to-zero is bit 15, denormals-are-zero bit 6.
-    static uint64_t mode(Subnormals s) {
-        return s == Subnormals::kFlush ? 0x1F80U | 0x8040U : 0x1F80U;
-    }
-    static uint64_t read() {
-        return _mm_getcsr();
-    }
-    static void write(uint64_t value) {
-        _mm_setcsr(static_cast<unsigned>(value));
-    }
+    static uint64_t mode(Subnormals s) { return s == Subnormals::kFlush ? 0x1F80U | 0x8040U : 0x1F80U; }
+    static uint64_t read() { return _mm_getcsr(); }
+    static void write(uint64_t value) { _mm_setcsr(static_cast<unsigned>(value)); }
 #elif defined(__aarch64__)
     // FPCR: round to nearest, no traps; flush-to-zero is bit 24.
-    static uint64_t mode(Subnormals s) {
-        return s == Subnormals::kFlush ? uint64_t{1} << 24 : 0;
-    }
+    static uint64_t mode(Subnormals s) { return s == Subnormals::kFlush ? uint64_t{1} << 24 : 0; }
     static uint64_t read() {
         uint64_t value = 0;
         asm volatile("mrs %0, fpcr" : "=r"(value));
         return value;
     }
-    static void write(uint64_t value) {
-        asm volatile("msr fpcr, %0" ::"r"(value) : "memory");
-    }
+    static void write(uint64_t value) { asm volatile("msr fpcr, %0" ::"r"(value) : "memory"); }
 #else
 #error "FpEnvironment: unknown processor"
 #endif

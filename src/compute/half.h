@@ -18,8 +18,6 @@ inline float half_to_float(uint16_t half) {
     return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-inline bool half_is_finite(uint16_t half) {
-    return (half & 0x7C00U) != 0x7C00U;
-}
+inline bool half_is_finite(uint16_t half) { return (half & 0x7C00U) != 0x7C00U; }
 
 }  // namespace driftwood::compute

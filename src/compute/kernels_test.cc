@@ -41,7 +41,7 @@ std::vector<Candidate> candidates() {
     return all;
 }
 
-class kernels_of : public ::testing::TestWithParam<Candidate> {
+class KernelsOf : public ::testing::TestWithParam<Candidate> {
   protected:
     void SetUp() override {
         if (!GetParam().available) GTEST_SKIP() << "this machine has no " << GetParam().name;
@@ -53,7 +53,8 @@ class kernels_of : public ::testing::TestWithParam<Candidate> {
 template <class T>
 ::testing::AssertionResult equal_bytes(const std::vector<T>& got, const std::vector<T>& want) {
     for (size_t i = 0; i < want.size(); ++i) {
-        if (std::memcmp(&got[i], &want[i], sizeof(T)) == 0) continue;
+        if (std::memcmp(static_cast<const void*>(&got[i]), static_cast<const void*>(&want[i]), sizeof(T)) == 0)
+            continue;
         return ::testing::AssertionFailure()
                << "at " << i << " of " << want.size() << ": got " << +got[i] << ", want " << +want[i];
     }
@@ -111,7 +112,7 @@ void for_hard_rows(std::initializer_list<uint32_t> counts, const std::function<v
 
 // ---- rows
 
-TEST_P(kernels_of, rms_norm_has_the_bits_of_the_reference) {
+TEST_P(KernelsOf, rms_norm_has_the_bits_of_the_reference) {
     TestRandom random(1);
     for_hard_rows({1, 15, 16, 31, 32, 33, 96, 255, 256, 257, 300, 1000}, [&](const std::vector<float>& x) {
         const auto n = static_cast<uint32_t>(x.size());
@@ -123,7 +124,7 @@ TEST_P(kernels_of, rms_norm_has_the_bits_of_the_reference) {
     });
 }
 
-TEST_P(kernels_of, quantise_a32p_has_the_bits_of_the_reference) {
+TEST_P(KernelsOf, quantise_a32p_has_the_bits_of_the_reference) {
     for_hard_rows({32, 64, 96, 256, 288, 1024}, [&](const std::vector<float>& x) {
         const auto n = static_cast<uint32_t>(x.size());
         std::vector<int8_t> got(n), want(n);
@@ -137,7 +138,7 @@ TEST_P(kernels_of, quantise_a32p_has_the_bits_of_the_reference) {
     });
 }
 
-TEST_P(kernels_of, quantise_16_has_the_bits_of_the_reference) {
+TEST_P(KernelsOf, quantise_16_has_the_bits_of_the_reference) {
     for_hard_rows({2, 16, 26, 64, 80, 96, 128, 250, 256}, [&](const std::vector<float>& x) {
         const auto n = static_cast<uint32_t>(x.size());
         for (const float max : {kMaxQ16, kMaxV16}) {
@@ -151,7 +152,7 @@ TEST_P(kernels_of, quantise_16_has_the_bits_of_the_reference) {
     });
 }
 
-TEST_P(kernels_of, a_single_nan_or_infinity_is_found_wherever_it_is) {
+TEST_P(KernelsOf, a_single_nan_or_infinity_is_found_wherever_it_is) {
     for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
                             std::numeric_limits<float>::quiet_NaN()}) {
         for (uint32_t at = 0; at < 96; ++at) {
@@ -170,7 +171,7 @@ TEST_P(kernels_of, a_single_nan_or_infinity_is_found_wherever_it_is) {
     }
 }
 
-TEST_P(kernels_of, rope_has_the_bits_of_the_reference) {
+TEST_P(KernelsOf, rope_has_the_bits_of_the_reference) {
     TestRandom random(2);
     for_hard_rows({2, 6, 16, 26, 30, 34, 62, 64, 80, 96, 128, 256}, [&](const std::vector<float>& x) {
         const auto n = static_cast<uint32_t>(x.size());
@@ -187,7 +188,7 @@ TEST_P(kernels_of, rope_has_the_bits_of_the_reference) {
     });
 }
 
-TEST_P(kernels_of, silu_multiply_and_add_have_the_bits_of_the_reference) {
+TEST_P(KernelsOf, silu_multiply_and_add_have_the_bits_of_the_reference) {
     TestRandom random(3);
     for_hard_rows({1, 16, 33, 320}, [&](const std::vector<float>& x) {
         const auto n = static_cast<uint32_t>(x.size());
@@ -239,7 +240,7 @@ void expect_same_product(const Kernels& kernels, const std::vector<uint8_t>& wei
     EXPECT_TRUE(equal_bytes(got, want)) << rows << " x " << cols << ", " << tokens << " tokens, in two parts";
 }
 
-TEST_P(kernels_of, linear_q8_0_has_the_bits_of_the_reference) {
+TEST_P(KernelsOf, linear_q8_0_has_the_bits_of_the_reference) {
     TestRandom random(4);
     for (const uint32_t cols : {32U, 64U, 224U, 256U, 288U, 512U, 544U, 1056U}) {
         for (const uint32_t rows : {1U, 7U, 16U, 17U, 45U}) {
@@ -253,7 +254,7 @@ TEST_P(kernels_of, linear_q8_0_has_the_bits_of_the_reference) {
     }
 }
 
-TEST_P(kernels_of, linear_q8_0_has_the_bits_of_the_reference_at_the_ends_of_its_range) {
+TEST_P(KernelsOf, linear_q8_0_has_the_bits_of_the_reference_at_the_ends_of_its_range) {
     TestRandom random(5);
     constexpr uint32_t kRows = 19;
     constexpr uint32_t kCols = 288;
@@ -279,7 +280,7 @@ TEST_P(kernels_of, linear_q8_0_has_the_bits_of_the_reference_at_the_ends_of_its_
     }
 }
 
-TEST_P(kernels_of, linear_q8_0_sums_are_exact_when_all_numbers_are_largest) {
+TEST_P(KernelsOf, linear_q8_0_sums_are_exact_when_all_numbers_are_largest) {
     constexpr uint32_t kCols = 512;
     std::vector<uint8_t> weights(size_t{16} * kCols / 32 * 34, 0x80);
     for (size_t block = 0; block < weights.size(); block += 34) {
@@ -292,7 +293,7 @@ TEST_P(kernels_of, linear_q8_0_sums_are_exact_when_all_numbers_are_largest) {
     for (const float value : y) EXPECT_EQ(value, -128.0F * 127.0F * kCols);
 }
 
-TEST_P(kernels_of, embedding_rows_have_the_bits_of_the_reference) {
+TEST_P(KernelsOf, embedding_rows_have_the_bits_of_the_reference) {
     TestRandom random(6);
     for (const uint32_t cols : {32U, 256U, 288U}) {
         const std::vector<uint8_t> row = test_matrix(random, 1, cols);
@@ -366,7 +367,7 @@ void expect_same_attention(const Kernels& kernels, const AttentionCase& c) {
                                         << c.visible.back();
 }
 
-TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_any_head_size) {
+TEST_P(KernelsOf, attention_has_the_bits_of_the_reference_for_any_head_size) {
     TestRandom random(7);
     for (const uint32_t head_dim : {2U, 6U, 16U, 26U, 64U, 80U, 96U, 128U, 130U, 256U}) {
         for (const uint32_t rows : {1U, 3U, 4U, 8U, 16U}) {
@@ -375,14 +376,14 @@ TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_any_head_size) {
     }
 }
 
-TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_any_length) {
+TEST_P(KernelsOf, attention_has_the_bits_of_the_reference_for_any_length) {
     TestRandom random(8);
     for (uint32_t tokens = 1; tokens <= 200; ++tokens) {
         expect_same_attention(tested(), attention_case(random, 16, tokens, 1 + tokens % 6, 0));
     }
 }
 
-TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_hard_values) {
+TEST_P(KernelsOf, attention_has_the_bits_of_the_reference_for_hard_values) {
     TestRandom random(9);
     for (uint32_t style = 0; style <= kStyles; ++style) {
         for (const uint32_t tokens : {5U, 64U, 140U}) {
@@ -394,7 +395,7 @@ TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_hard_values) {
 }
 
 // A file may hold any 16-bit numbers and any scales that pass check_block_scales: wrapped sums, the same everywhere.
-TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_hostile_blocks) {
+TEST_P(KernelsOf, attention_has_the_bits_of_the_reference_for_hostile_blocks) {
     TestRandom random(10);
     for (int repeat = 0; repeat < 40; ++repeat) {
         AttentionCase c = attention_case(random, 64, 130, 4, 0);
@@ -415,7 +416,7 @@ TEST_P(kernels_of, attention_has_the_bits_of_the_reference_for_hostile_blocks) {
 
 // Rule 12, where it matters: what the next integers are made from. A value that is flushed on its way counts as zero
 // anyway.
-TEST_P(kernels_of, what_is_quantised_does_not_depend_on_subnormals_being_flushed) {
+TEST_P(KernelsOf, what_is_quantised_does_not_depend_on_subnormals_being_flushed) {
     TestRandom random(13);
     const auto quantised_bytes = [](const Kernels& kernels, const std::vector<float>& x) {
         const auto n = static_cast<uint32_t>(x.size());
@@ -462,7 +463,7 @@ TEST_P(kernels_of, what_is_quantised_does_not_depend_on_subnormals_being_flushed
     }
 }
 
-TEST_P(kernels_of, scores_beyond_the_range_are_found) {
+TEST_P(KernelsOf, scores_beyond_the_range_are_found) {
     TestRandom random(12);
     AttentionCase c = attention_case(random, 64, 70, 2, 0);
     c.cq[1] = 1e30F;
@@ -473,9 +474,9 @@ TEST_P(kernels_of, scores_beyond_the_range_are_found) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(isa, kernels_of, ::testing::ValuesIn(candidates()),
+INSTANTIATE_TEST_SUITE_P(isa, KernelsOf, ::testing::ValuesIn(candidates()),
                          [](const auto& info) { return std::string(info.param.name); });
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(kernels_of);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(KernelsOf);
 
 }  // namespace
 }  // namespace driftwood::compute

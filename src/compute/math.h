@@ -15,30 +15,18 @@
 
 namespace driftwood::compute {
 
-inline uint32_t float_bits(float x) {
-    return std::bit_cast<uint32_t>(x);
-}
-inline float bits_float(uint32_t bits) {
-    return std::bit_cast<float>(bits);
-}
+inline uint32_t float_bits(float x) { return std::bit_cast<uint32_t>(x); }
+inline float bits_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 
 // Rule 1. The nearest integer, ties to even, as a float or as an int32. Precondition: |x| < 2^22 (any other x gives
 // some value, without undefined behaviour).
-inline float round_float(float x) {
-    return (x + kRoundMagic) - kRoundMagic;
-}
-inline int32_t round_int(float x) {
-    return static_cast<int32_t>(float_bits(x + kRoundMagic) - kRoundMagicBits);
-}
+inline float round_float(float x) { return (x + kRoundMagic) - kRoundMagic; }
+inline int32_t round_int(float x) { return static_cast<int32_t>(float_bits(x + kRoundMagic) - kRoundMagicBits); }
 
 // 2^n for -126 <= n <= 127, 0 below.
-inline float power_of_two(int32_t n) {
-    return n < -126 ? 0.0F : bits_float(static_cast<uint32_t>(n + 127) << 23);
-}
+inline float power_of_two(int32_t n) { return n < -126 ? 0.0F : bits_float(static_cast<uint32_t>(n + 127) << 23); }
 
-inline bool is_finite(float x) {
-    return (float_bits(x) & 0x7FFFFFFFU) < 0x7F800000U;
-}
+inline bool is_finite(float x) { return (float_bits(x) & 0x7FFFFFFFU) < 0x7F800000U; }
 
 // Rule 6. e^x; 0 for x <= -87 and NaN; e^88 for larger x. Relative error below 2^-22.
 inline float exp_f32(float x) {
@@ -54,9 +42,7 @@ inline float exp_f32(float x) {
 }
 
 // Rule 6. g · sigmoid(g).
-inline float silu(float g) {
-    return g / (1.0F + exp_f32(-g));
-}
+inline float silu(float g) { return g / (1.0F + exp_f32(-g)); }
 
 // Rule 7. 2^x for -64 <= x < 1, as attention uses it.
 inline float exp2_attention(float x) {

@@ -18,6 +18,12 @@ double polynomial(const double (&coefficient)[N], double x) {
     return sum;
 }
 
+// The nearest integer of x >= 0 (which of two equally near ones does not matter here).
+int64_t nearest(double x) {
+    const double shifted = x + 0.5;
+    return static_cast<int64_t>(shifted);
+}
+
 constexpr double inverse_factorial(int n) {
     double product = 1.0;
     for (int i = 2; i <= n; ++i) product *= i;  // exact up to 18!, one rounding from there
@@ -46,7 +52,7 @@ double exp_negative(double x) {
                                               inverse_factorial(6),  inverse_factorial(7),  inverse_factorial(8),
                                               inverse_factorial(9),  inverse_factorial(10), inverse_factorial(11),
                                               inverse_factorial(12), inverse_factorial(13), inverse_factorial(14)};
-    const auto n = static_cast<int64_t>(x / 0.69314718055994530942 + 0.5);
+    const int64_t n = nearest(x / 0.69314718055994530942);
     const auto count = static_cast<double>(n);
     const double rest = (count * kLn2High - x) + count * kLn2Low;
     return polynomial(kCoefficient, rest) * std::bit_cast<double>(static_cast<uint64_t>(1023 - n) << 52);
@@ -69,7 +75,7 @@ CosSin cos_sin(double angle) {
     constexpr double kHalfPi1 = 1.57079632673412561417e+00;
     constexpr double kHalfPi2 = 6.07710050630396597660e-11;
     constexpr double kHalfPi3 = 2.02226624879595063154e-21;
-    const auto n = static_cast<int64_t>(angle * 0.63661977236758134308 + 0.5);
+    const int64_t n = nearest(angle * 0.63661977236758134308);
     const auto count = static_cast<double>(n);
     const double rest = ((angle - count * kHalfPi1) - count * kHalfPi2) - count * kHalfPi3;
     const double square = rest * rest;

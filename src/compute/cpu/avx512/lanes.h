@@ -8,9 +8,11 @@
 #include "compute/constants.h"
 
 namespace driftwood::compute::avx512 {
-namespace {  // NOLINT(google-build-namespaces): each kernel file gets copies of its own
 
-constexpr uint32_t kLanes = 16;
+inline constexpr uint32_t kLanes = 16;
+inline constexpr uint32_t kInfinityBits = 0x7F800000U;
+
+namespace {  // each kernel file gets copies of its own
 
 // The first `count` of 16 lanes, count <= 16.
 [[maybe_unused]] inline __mmask16 first_lanes(uint32_t count) {
@@ -36,8 +38,6 @@ constexpr uint32_t kLanes = 16;
 [[maybe_unused]] inline __m512i magnitude_bits(__m512 x) {
     return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
 }
-
-constexpr uint32_t kInfinityBits = 0x7F800000U;
 
 [[maybe_unused]] inline uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
 [[maybe_unused]] inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
