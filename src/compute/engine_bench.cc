@@ -1,5 +1,6 @@
-// Prints what each engine of this machine reaches: decode and prefill of a small model, and matrix-vector products of
-// weights too large for any cache, in bytes of weights per second beside a plain read of the same bytes.
+// compute_bench [ENGINE]: prints what each engine of this machine (or that one) reaches: decode and prefill of a small
+// model, and matrix-vector products of weights too large for any cache, in bytes of weights per second beside a plain
+// read of the same bytes.
 #include <chrono>
 #include <cstdio>
 #include <numeric>
@@ -28,13 +29,13 @@ double best_seconds(const Body& body) {
     return best;
 }
 
-void bench_model(const char* title, const TestShape& shape, uint32_t depth, uint32_t steps) {
+void bench_model(std::string_view only, const char* title, const TestShape& shape, uint32_t depth, uint32_t steps) {
     const TestModel model = make_test_model(shape, 1);
     size_t bytes = model.spec.output.bytes.size();
     for (const auto& matrix : model.matrices) bytes += matrix.size();
     bytes -= model.spec.embedding.bytes.size() + (shape.tied ? 0 : model.spec.output.bytes.size());
     for (const EngineInfo& info : engines()) {
-        if (!info.available) continue;
+        if (!info.available || (!only.empty() && info.name != only)) continue;
         for (const uint32_t threads : {1U, 2U}) {
             auto engine = make_engine(info.name, model.spec, {.threads = threads, .kv_blocks = 256}).value();
             std::vector<BlockId> blocks;
@@ -91,8 +92,8 @@ double read_gb_per_s(const std::vector<uint64_t>& data, uint32_t threads) {
     return static_cast<double>(data.size()) * 8e-9 / seconds;
 }
 
-void bench_all() {
-    bench_model("13 M",
+void bench_all(std::string_view only) {
+    bench_model(only, "13 M",
                 {.layers = 8,
                  .d_model = 384,
                  .heads = 6,
@@ -103,7 +104,7 @@ void bench_all() {
                  .context = 2048,
                  .tied = true},
                 128, 64);
-    bench_model("300 M",
+    bench_model(only, "300 M",
                 {.layers = 4,
                  .d_model = 2048,
                  .heads = 32,
@@ -122,4 +123,4 @@ void bench_all() {
 }  // namespace
 }  // namespace driftwood::compute
 
-int main() { driftwood::compute::bench_all(); }
+int main(int argc, char** argv) { driftwood::compute::bench_all(argc > 1 ? argv[1] : ""); }
