@@ -1,5 +1,7 @@
 """Small talk, questions about the model and about Driftwood."""
 
+import re
+
 from . import noise
 from .spin import render
 
@@ -96,12 +98,24 @@ def _turn(rng, table):
     return [(noise.sloppy(text, rng), render(assistant, rng).strip())]
 
 
+def _by_name(rng, memory, turns):
+    """Sometimes the short first sentence of an answer speaks to the user by name: "Goodbye, Mira!"."""
+    name = memory.facts.get(("user", "name"))
+    if name is None or rng.random() < 0.6:
+        return turns
+    (user, answer), = turns
+    first = re.match(r"[^.!?,]{2,24}(?=[.!])", answer)
+    if first:
+        answer = f"{first.group()}, {name.value}{answer[first.end():]}"
+    return [(user, answer)]
+
+
 def small_talk(rng, memory, held=False):
-    return _turn(rng, _GREET)
+    return _by_name(rng, memory, _turn(rng, _GREET))
 
 
 def greeting(rng, memory, held=False):
-    return _turn(rng, _GREET[:2])
+    return _by_name(rng, memory, _turn(rng, _GREET[:2]))
 
 
 def about_itself(rng, memory, held=False):

@@ -2,7 +2,7 @@
 
 import random
 
-from . import about, recall
+from . import about, lists, recall, stories, sums, unknown
 from .memory import Memory
 
 SYSTEM_LINES = (
@@ -15,10 +15,19 @@ SYSTEM_LINES = (
     "You chat with a user. Keep your answers short.",
     "You are an actor in Driftwood. Answer the user in simple English.",
 )
-_FREE = ((recall.tell, 20), (recall.tell_two, 5), (about.small_talk, 8), (about.about_itself, 6))
+_FREE = (
+    (recall.tell, 20), (recall.tell_two, 5), (recall.interview, 4), (about.small_talk, 9), (about.about_itself, 7),
+    (stories.tell_story, 6), (stories.listen, 5), (stories.about_story, 1), (lists.make, 4), (lists.add, 4), (lists.remove, 2),
+    (lists.read, 6), (sums.sums, 5), (sums.apples, 2), (sums.count, 2), (sums.compare, 1), (sums.order, 2), (sums.general, 3),
+    (sums.repeat, 4), (unknown.cannot, 6), (unknown.nonsense, 2),
+)  # fmt: skip
 _NEEDS_FACTS = (
-    (recall.ask, 30), (recall.ask_unknown, 5), (recall.confirm, 5), (recall.correct, 6), (recall.ask_topic, 4),
-    (recall.ask_all, 1),
+    (recall.ask, 32), (recall.ask_unknown, 7), (recall.confirm, 6), (recall.correct, 7), (recall.ask_topic, 4),
+    (recall.ask_all, 2), (recall.ask_reverse, 3), (recall.ask_two_steps, 3), (recall.tell_more, 4),
+)  # fmt: skip
+_TELLS = (recall.tell, recall.tell_two, recall.interview, recall.tell_more)
+_INSTEAD = (
+    about.small_talk, about.about_itself, recall.ask, recall.ask, stories.tell_story, lists.read, sums.sums, unknown.cannot, recall.ask_unknown,
 )  # fmt: skip
 _ALL = _FREE + _NEEDS_FACTS
 _FREE_PARTS = [part for part, _ in _FREE], [weight for _, weight in _FREE]
@@ -31,15 +40,17 @@ def turns(rng, held=False):
         yield "system", rng.choice(SYSTEM_LINES)
     memory = Memory()
     kind = rng.random()
-    first = about.greeting if kind < 0.3 else recall.tell if kind < 0.6 else None
+    first = about.greeting if kind < 0.25 else recall.tell if kind < 0.5 else recall.interview if kind < 0.6 else None
     # Some people tell a lot at first and then talk of other things; distances grow with it.
     talkative = rng.random()
     while True:
         parts, weights = _ALL_PARTS if memory.facts else _FREE_PARTS
         part = first or rng.choices(parts, weights)[0]
         first = None
-        if part in (recall.tell, recall.tell_two) and len(memory.facts) > 3 + 40 * talkative and rng.random() < 0.8:
-            part = rng.choice((about.small_talk, about.about_itself, recall.ask))
+        if part in _TELLS and len(memory.facts) > 2 + 40 * talkative * talkative and rng.random() < 0.85:
+            part = rng.choice(_INSTEAD)
+            if not memory.facts and part in (recall.ask, recall.ask_unknown):
+                part = recall.tell
         for user, assistant in part(rng, memory, held):
             memory.turn += 1
             yield "user", user

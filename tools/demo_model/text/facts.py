@@ -1,6 +1,6 @@
 """Facts about the user: names, pets, things, places, plans, code words. Each function draws one fresh Fact."""
 
-from . import names, words
+from . import events, names, words
 from .memory import Fact
 from .names import from_list
 
@@ -204,9 +204,16 @@ def gift(rng, held=False):
     )  # fmt: skip
 
 
+def own_pet(rng, held=False):
+    """Asked for without a kind: "what is my pet called"."""
+    return named(rng, "pet", names.pet, "its name is {v}", held)
+
+
+RELATIONS = frozenset(words.RELATIONS_F + words.RELATIONS_M + words.RELATIONS_X)
 KINDS = (
     (user_name, 9), (pet, 9), (thing_name, 6), (relation, 10), (favourite, 9), (home, 5), (birthplace, 3), (job, 4),
     (age, 3), (birthday, 2), (place_of, 6), (colour_of, 4), (plan, 6), (secret, 6), (own_number, 4), (meeting, 5), (gift, 3),
+    (events.person_fact, 16), (events.own_event, 16),
 )  # fmt: skip
 _FUNCTIONS = [kind for kind, _ in KINDS]
 _WEIGHTS = [weight for _, weight in KINDS]

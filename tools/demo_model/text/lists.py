@@ -1,7 +1,7 @@
 """Lists to keep: make one, add, take away, read it back, count, look something up."""
 
 from . import noise, words
-from .names import from_list
+from .names import several
 from .spin import capital, listing, render
 
 _KINDS = {
@@ -22,15 +22,6 @@ def _finish(rng, text):
     return noise.sloppy(text, rng)
 
 
-def _new_items(rng, pool, old, count, held):
-    items = []
-    while len(items) < count:
-        item = from_list(rng, pool, held)
-        if item not in old and item not in items:
-            items.append(item)
-    return items
-
-
 def _state(name, items):
     if not items:
         return f"Your {name} is empty now."
@@ -42,7 +33,7 @@ def make(rng, memory, held=False):
     if not free:
         return read(rng, memory, held)
     name = rng.choice(free)
-    items = _new_items(rng, _KINDS[name], (), rng.randint(1, 5), held)
+    items = several(rng, _KINDS[name], rng.randint(1, 5), held)
     memory.lists[name] = list(items)
     slots = {"n": name, "i": listing(items) if rng.random() < 0.6 else ", ".join(items)}
     user = render(
@@ -61,7 +52,7 @@ def add(rng, memory, held=False):
     name, items = rng.choice(list(memory.lists.items()))
     if len(items) > 8:
         return remove(rng, memory, held)
-    new = _new_items(rng, _KINDS[name], items, rng.choice((1, 1, 2)), held)
+    new = several(rng, _KINDS[name], rng.choice((1, 1, 2)), held, items)
     items += new
     user = render("[[please |]add {i} to [my|the] {n}.|put {i} on [my|the] {n}[, please|].|also {i} on my {n}.|{i} should be on my {n} too."
                   "|can you add {i} to my {n}?]", rng, {"n": name, "i": listing(new)})  # fmt: skip
@@ -101,7 +92,7 @@ def read(rng, memory, held=False):
         answer = f"There {'is' if len(items) == 1 else 'are'} {_COUNTS[len(items)]} {things} on your {name}"
         return [(_finish(rng, user), answer + (f": {listing(items)}." if items else "."))]
     inside = items and rng.random() < 0.5
-    item = rng.choice(items) if inside else _new_items(rng, _KINDS[name], items, 1, held)[0]
+    item = rng.choice(items) if inside else several(rng, _KINDS[name], 1, held, items)[0]
     user = render("[is {i} on my {n}?|did I put {i} on my {n}?|do I have {i} on my {n}?]", rng, {"n": name, "i": item})
     answer = f"Yes, {item} is on your {name}." if inside else f"No, {item} is not on your {name}."
     return [(_finish(rng, user), answer)]

@@ -22,6 +22,7 @@ class Fact:
     other: object = None  # rng -> another value of the same pool, for corrections and wrong guesses
     pronoun: str = ""  # "her name is {v}", if a pronoun can name it
     told_at: int = 0
+    reverse: str = ""  # "who lives in {v}"
 
     def _render(self, template, rng, noise=None):
         return render(template, rng, self.slots, noise)
@@ -51,7 +52,7 @@ class Fact:
         slots = dict(self.slots)
         slots["v"] = value
         return Fact(self.key, value, slots, self.clause, self.tell, self.ask, self.indirect, self.topic, self.other,
-                    self.pronoun, self.told_at)  # fmt: skip
+                    self.pronoun, self.told_at, self.reverse)  # fmt: skip
 
 
 def second_person_slots(template, rng, slots):

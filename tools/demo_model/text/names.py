@@ -137,3 +137,15 @@ def from_list(rng, words, held=False):
         if _allowed(value, held):
             return value
     return rng.choice(words)
+
+
+def several(rng, words, count, held=False, old=()):
+    """Different words of a list, none of `old`; falls back on any word when the held-out part is too small."""
+    items = []
+    for attempt in range(1000):
+        item = from_list(rng, words, held) if attempt < 60 else rng.choice(words)
+        if item not in old and item not in items:
+            items.append(item)
+        if len(items) == count:
+            break
+    return items

@@ -1,7 +1,7 @@
 """Telling, asking, correcting: the turns that need the memory of the dialogue. Each returns [(user, assistant), ...]."""
 
 from . import facts, noise
-from .spin import capital, listing, render
+from .spin import capital, listing, render, second_person
 
 
 def _message(rng, text, mark="."):
@@ -141,12 +141,82 @@ def ask_all(rng, memory, held=False):
     return [(_message(rng, user[:-1], user[-1]), answer)]
 
 
+def ask_reverse(rng, memory, held=False):
+    """Who lives in Porto? Asked only where one person fits."""
+    known = memory.known()
+    facts_by_claim = {}
+    for fact in known:
+        if fact.reverse:
+            facts_by_claim.setdefault((fact.key[-1], fact.value), []).append(fact)
+    single = [found[0] for found in facts_by_claim.values() if len(found) == 1]
+    if not single:
+        return ask(rng, memory, held)
+    fact = rng.choice(single)
+    user = render(fact.reverse, rng, fact.slots)
+    return [(_message(rng, user, "?"), capital(fact.yours(rng)) + ".")]
+
+
+def ask_two_steps(rng, memory, held=False):
+    """My sister is called Lena; Lena lives in Porto; where does my sister live?"""
+    names_of = {f.value: f.key[1] for f in memory.known() if f.key[0] == "named"}
+    chains = [f for f in memory.known() if f.key[0] == "person" and f.key[1] in names_of]
+    if not chains:
+        return tell_more(rng, memory, held)
+    fact = rng.choice(chains)
+    who = names_of[fact.key[1]]
+    slots = dict(fact.slots, n="my " + who)
+    user = render(fact.ask, rng, slots)
+    answer = render(fact.clause, rng, dict(fact.slots, n=f"your {who} {fact.key[1]}"))
+    return [(_message(rng, user, "?"), capital(answer) + ".")]
+
+
+def tell_more(rng, memory, held=False):
+    """Another fact about somebody who was named before."""
+    people = [f.value for f in memory.known() if f.key[0] in ("met", "with")]
+    people += [f.key[1] for f in memory.known() if f.key[0] == "gift"]
+    people += [f.value for f in memory.known() if f.key[0] == "named" and f.key[1] in facts.RELATIONS]
+    people += [f.key[1] for f in memory.known() if f.key[0] == "person"]
+    if not people:
+        return tell(rng, memory, held, facts.relation(rng, held))
+    fact = facts.events.person_fact(rng, held, rng.choice(people))
+    if fact.key in memory.facts:
+        return ask(rng, memory, held, memory.facts[fact.key])
+    return tell(rng, memory, held, fact)
+
+
+_SHORT = "[{v}|it's {v}|{v}, I think|it is {v}|that's {v}|the answer is {v}|{v} of course]"
+
+
 def ask_unknown(rng, memory, held=False):
+    """Something never told; sometimes the user then tells it in one word."""
     fact = _fresh(rng, memory, held)
     if fact.key in memory.facts:
         return ask(rng, memory, held, memory.facts[fact.key])
     answer = render(_UNKNOWN, rng, {"q": fact.your_indirect(rng)}).strip()
-    return [(_question(rng, fact), answer)]
+    turns = [(_question(rng, fact), answer)]
+    if rng.random() < 0.4:
+        memory.learn(fact)
+        short = render("[Yes, |Yes: |Sure: |||]" + _SHORT, rng, fact.slots)
+        turns.append((_message(rng, short), _acknowledge(rng, fact)))
+    return turns
+
+
+def interview(rng, memory, held=False):
+    """The assistant asks, the user answers in a word."""
+    fact = rng.choice((facts.user_name, facts.user_name, facts.favourite, facts.home, facts.birthplace, facts.age, facts.own_pet))(rng, held)
+    if fact.key in memory.facts:
+        return ask(rng, memory, held, memory.facts[fact.key])
+    question = capital(second_person(render(fact.ask.replace("|tell me|", "|").replace("|say]", "]"), rng, fact.slots))) + "?"
+    if fact.key == ("user", "name"):
+        question = "What is your name?"
+        user = render("[Hi|Hello|Hey|Let's talk|Good morning|Let us get to know each other|Hi, how are you][.|!|]", rng)
+        answer = render("[Hello!|Hi!|Hello there!|Good to see you!|Hello! I am the Driftwood demo model.] ", rng) + question
+    else:
+        user = render("[Ask me something|Ask me a question|Do you want to know something about me|What would you like to know|Your turn to ask][.|?|!]", rng)
+        answer = render("[Gladly.|With pleasure.|All right.|Yes, please.] ", rng) + question
+    memory.learn(fact)
+    short = render(_SHORT if fact.key != ("user", "name") else "[{v}|I'm {v}|I am {v}|it's {v}|my name is {v}|{v}, and yours|{v}. Nice to meet you]", rng, fact.slots)
+    return [(user, answer), (_message(rng, short), _acknowledge(rng, fact))]
 
 
 def confirm(rng, memory, held=False):

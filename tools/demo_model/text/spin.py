@@ -96,3 +96,8 @@ def listing(items, last="and"):
     if len(items) == 1:
         return items[0]
     return ", ".join(items[:-1]) + f" {last} " + items[-1]
+
+
+def article(word):
+    """"a" or "an"."""
+    return "an" if word[:1].lower() in "aeiou" else "a"

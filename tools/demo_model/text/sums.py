@@ -1,7 +1,7 @@
 """Counting, small sums, comparing, days and months in order."""
 
 from . import names, noise, words
-from .names import from_list
+from .names import from_list, several
 from .spin import capital, listing, render
 
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
@@ -110,11 +110,7 @@ def general(rng, memory, held=False):
         return [(_say(rng, user), f"{article} {animal} says {sound}.")]
     what, pool = rng.choice(list(_NAMES_OF.items()))
     n = rng.randint(2, 5)
-    items = []
-    while len(items) < n:
-        item = from_list(rng, pool)
-        if item not in items:
-            items.append(item)
+    items = several(rng, pool, n)
     user = render("[name|tell me|give me|can you name|list] {n} {w}", rng, {"n": rng.choice((n, _WORDS[n])), "w": what})
     return [(_say(rng, user, "."), capital(listing(items)) + ".")]
 
