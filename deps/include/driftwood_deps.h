@@ -158,6 +158,21 @@ int32_t dwd_wasm_inspect(const uint8_t* module, size_t len, dwd_buf* report, dwd
 int32_t dwd_wasm_rewrite(const uint8_t* module, size_t len, dwd_buf* rewritten, dwd_buf* birth, dwd_buf* facts,
                          dwd_buf* error);
 
+/* ---- Tables of a Wasmtime store (the functions of wasmtime.h for this abort: they need a garbage collector) ----
+ * `table` belongs to `store`, `function` is one of wasmtime_func_to_raw's of that store, or NULL for a null reference.
+ * DWD_INVALID: beyond the table's end or limits, or a function that its type does not allow; nothing has changed. */
+
+struct wasmtime_context;
+struct wasmtime_table;
+
+int32_t dwd_table_get(struct wasmtime_context* store, const struct wasmtime_table* table, uint64_t index,
+                      void** function, dwd_buf* error);
+int32_t dwd_table_set(struct wasmtime_context* store, const struct wasmtime_table* table, uint64_t index,
+                      void* function, dwd_buf* error);
+/* `delta` more elements, all null. */
+int32_t dwd_table_grow(struct wasmtime_context* store, const struct wasmtime_table* table, uint64_t delta,
+                       dwd_buf* error);
+
 #ifdef __cplusplus
 }
 #endif

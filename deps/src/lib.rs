@@ -9,6 +9,7 @@ extern crate wasmtime_c_api; // its C symbols ride in the same archive
 mod abi;
 mod grammar;
 mod hash;
+mod table;
 mod template;
 mod tokenizer;
 mod wasm;
