@@ -13,7 +13,8 @@
  *
  * What the guest exports:
  *   memory                                            its one linear memory
- *   void _initialize(void)                            optional: constructors, run once at birth
+ *   void _initialize(void)                            optional: constructors, run once at birth, where only the calls
+ *                                                     abi_version, log, now and random work (others: -EINVAL)
  *   void driftwood_start(void)                        the first turn of its life
  *   void driftwood_complete(int64_t op, int64_t status)   every later turn
  */
@@ -88,7 +89,8 @@ DRIFTWOOD_IMPORT(abi_version) int32_t driftwood_abi_version(void);
 DRIFTWOOD_IMPORT(log) int32_t driftwood_log(int32_t level, const char* text, uint32_t length);
 /* Nanoseconds since 1970; the same during one turn, never smaller than before. */
 DRIFTWOOD_IMPORT(now) int64_t driftwood_now(void);
-/* Fills `out` from the actor's own random state, which is frozen with it. */
+/* Fills `out` from the actor's own random state, which is frozen with it. 0, or -EFAULT, -EOVERFLOW (more than
+ * 1 MiB). */
 DRIFTWOOD_IMPORT(random) int32_t driftwood_random(void* out, uint32_t length);
 /* Sends bytes to whoever talks to this actor; `last` != 0 ends the answer to the current message. An effect: it happens
  * after the turn has returned. 0, or -EFAULT, -EOVERFLOW (longer than 1 MiB, or too many in one turn). */

@@ -1,0 +1,106 @@
+#include "wasm/rewrite.h"
+
+#include <nlohmann/json.hpp>
+
+#include "wasm/deps_buffer.h"
+#include "wasm/instance.h"
+
+namespace driftwood::wasm {
+namespace {
+
+using nlohmann::json;
+
+Error failure(int32_t status, const Buffer& message) {
+    const ErrorCode code = status == DWD_REFUSED ? ErrorCode::kUnsupported
+                           : status == DWD_PANIC ? ErrorCode::kInternal
+                                                 : ErrorCode::kInvalidArgument;
+    return error(code, message.text());
+}
+
+std::optional<uint64_t> optional_number(const json& value) {
+    if (value.is_null()) return std::nullopt;
+    return value.get<uint64_t>();
+}
+
+std::vector<IndexedExport> indexed_exports(const json& list) {
+    std::vector<IndexedExport> exports;
+    for (const json& item : list) exports.push_back({item.at("index").get<uint32_t>(), item.at("export")});
+    return exports;
+}
+
+// The report comes from deps/, not from the guest: a field that is missing is a bug there. nlohmann throws; callers
+// catch.
+void read_facts(const json& facts, Rewritten& out) {
+    out.has_start = facts.at("has_start");
+    out.mutates_tables = facts.at("mutates_tables");
+    out.memory_min_pages = facts.at("memory").at("min_pages");
+    out.memory_max_pages = optional_number(facts.at("memory").at("max_pages"));
+    out.globals = indexed_exports(facts.at("globals"));
+    out.tables = indexed_exports(facts.at("tables"));
+    out.functions = indexed_exports(facts.at("functions"));
+    size_t at = 0;
+    for (const json& piece : facts.at("birth")) {
+        const size_t length = piece.at("len");
+        CHECK(length <= out.birth_bytes.size() - at);
+        out.birth.push_back({piece.at("offset"), std::span(out.birth_bytes).subspan(at, length)});
+        at += length;
+    }
+}
+
+ModuleFacts module_facts(const json& report) {
+    ModuleFacts facts;
+    for (const json& item : report.at("imports")) {
+        facts.imports.push_back(item.at("module").get<std::string>() + "." + item.at("name").get<std::string>());
+    }
+    for (const json& item : report.at("exports")) facts.exports.push_back(item.at("name"));
+    for (const json& item : report.at("refusals")) {
+        facts.refusals.push_back(item.at("feature").get<std::string>() + ": " + item.at("why").get<std::string>());
+    }
+    if (const json& memories = report.at("memories"); !memories.empty()) {
+        facts.memory_min_pages = memories[0].at("min").get<uint64_t>();
+        facts.memory_max_pages = optional_number(memories[0].at("max"));
+    }
+    facts.mutates_tables = report.at("mutates_tables");
+    return facts;
+}
+
+Error bad_report(const json::exception& problem) {
+    return error(ErrorCode::kInternal, std::string("[wasm.inspect] report of the inspector: ") + problem.what());
+}
+
+}  // namespace
+
+Result<ModuleFacts> inspect(std::span<const uint8_t> bytes) {
+    Buffer report;
+    Buffer message;
+    const int32_t status = dwd_wasm_inspect(bytes.data(), bytes.size(), report.out(), message.out());
+    if (status != DWD_OK) return failure(status, message);
+    try {
+        ModuleFacts facts = module_facts(json::parse(report.bytes()));
+        facts.hash = file::blake3(bytes);
+        return facts;
+    } catch (const json::exception& problem) {
+        return bad_report(problem);
+    }
+}
+
+Result<Rewritten> rewrite(std::span<const uint8_t> bytes) {
+    Buffer module;
+    Buffer birth;
+    Buffer facts;
+    Buffer message;
+    const int32_t status =
+        dwd_wasm_rewrite(bytes.data(), bytes.size(), module.out(), birth.out(), facts.out(), message.out());
+    if (status != DWD_OK) return failure(status, message);
+    Rewritten out;
+    out.module.assign(module.bytes().begin(), module.bytes().end());
+    out.birth_bytes.assign(birth.bytes().begin(), birth.bytes().end());
+    try {
+        read_facts(json::parse(facts.bytes()), out);
+    } catch (const json::exception& problem) {
+        return bad_report(problem);
+    }
+    return out;
+}
+
+}  // namespace driftwood::wasm
