@@ -30,7 +30,7 @@ Result<std::string> ChatTemplate::render(std::span<const Message> messages, bool
     dwd_buf failure{};
     const int32_t status = dwd_template_render(reinterpret_cast<const uint8_t*>(source->data()), source->size(),
                                                reinterpret_cast<const uint8_t*>(json.data()), json.size(),
-                                               kTemplateDate_s, kTemplateFuel, &out, &failure);
+                                               kTemplateDateSeconds, kTemplateFuel, &out, &failure);
     dwd_buf& filled = status == DWD_OK ? out : failure;
     std::string text(reinterpret_cast<const char*>(filled.data), filled.len);
     dwd_buf_free(&filled);

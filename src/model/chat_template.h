@@ -14,7 +14,7 @@ namespace driftwood::model {
 inline constexpr uint64_t kTemplateFuel = 10'000'000;  // instructions of one rendering
 // The date a template sees, 2024-07-26 (the default of Llama 3's own): with today's, a conversation would not be
 // rendered tomorrow as it was today.
-inline constexpr int64_t kTemplateDate_s = 1'721'952'000;
+inline constexpr int64_t kTemplateDateSeconds = 1'721'952'000;
 
 struct ChatTemplate {
     std::string what;                   // the model's name, for errors

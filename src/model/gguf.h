@@ -50,7 +50,7 @@ struct GgufTensor {
 // ggml's name of a tensor type ("Q8_0", "type 99").
 std::string ggml_type_name(uint32_t type);
 inline constexpr uint32_t kGgmlF32 = 0;
-inline constexpr uint32_t kGgmlQ8_0 = 8;
+inline constexpr uint32_t kGgmlQ80 = 8;
 
 class Gguf {
   public:

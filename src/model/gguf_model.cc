@@ -87,7 +87,7 @@ Result<std::unique_ptr<Model>> load_gguf(const std::string& path) {
     return GgufModel::make(path, bytes, std::move(mapped));
 }
 
-Result<std::unique_ptr<Model>> load_gguf(std::string name, std::span<const uint8_t> bytes) {
+Result<std::unique_ptr<Model>> load_gguf(const std::string& name, std::span<const uint8_t> bytes) {
     return GgufModel::make(name, bytes, std::nullopt);
 }
 

@@ -155,7 +155,7 @@ TEST(GgufTest, names_what_it_does_not_support) {
         {"want shape [32, 32], file has [32, 64]", ErrorCode::kMismatch,
          [](GgufWriter& w) {
              w.drop("blk.0.ffn_up.weight");
-             w.tensor("blk.0.ffn_up.weight", kGgmlQ8_0, {32, 64}, Bytes(64 * 34));
+             w.tensor("blk.0.ffn_up.weight", kGgmlQ80, {32, 64}, Bytes(64 * 34));
          }},
         {"comes twice", ErrorCode::kCorrupt, [](GgufWriter& w) { w.u32("llama.block_count", 1); }},
         {"comes twice", ErrorCode::kCorrupt,

@@ -122,7 +122,7 @@ class Reader {
 
     Result<MatrixView> matrix(const std::string& name, uint64_t rows, uint64_t cols) {
         const uint64_t shape[] = {cols, rows};
-        DW_ASSIGN(const GgufTensor* tensor, take(name, kGgmlQ8_0, shape));
+        DW_ASSIGN(const GgufTensor* tensor, take(name, kGgmlQ80, shape));
         return MatrixView{compute::WeightType::kQ8_0, static_cast<uint32_t>(rows), static_cast<uint32_t>(cols),
                           tensor->data};
     }

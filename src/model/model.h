@@ -59,6 +59,6 @@ class Model {
 // name.
 Result<std::unique_ptr<Model>> load_gguf(const std::string& path);
 // The same from bytes that outlive the model (the embedded demo model).
-Result<std::unique_ptr<Model>> load_gguf(std::string name, std::span<const uint8_t> bytes);
+Result<std::unique_ptr<Model>> load_gguf(const std::string& name, std::span<const uint8_t> bytes);
 
 }  // namespace driftwood::model

@@ -235,7 +235,7 @@ TEST(IdentityTest, a_tied_output_equals_the_same_output_spelled_out) {
     const auto file = Gguf::parse("test", tied.bytes);
     const GgufTensor& embedding = *file->tensor("token_embd.weight");
     GgufWriter writer = synth(1);
-    writer.tensor("output.weight", kGgmlQ8_0, embedding.shape, Bytes(embedding.data.begin(), embedding.data.end()));
+    writer.tensor("output.weight", kGgmlQ80, embedding.shape, Bytes(embedding.data.begin(), embedding.data.end()));
     EXPECT_EQ(load(writer).model->compute_identity(), tied.model->compute_identity());
 }
 

@@ -154,7 +154,7 @@ Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
     uint64_t stream = 0;
     const auto matrix = [&](const std::string& name, uint32_t rows, uint32_t cols, float gain) {
         const float deviation = gain / std::sqrt(static_cast<float>(cols));
-        out.tensor(name, kGgmlQ8_0, {cols, rows}, random_q8_0(Words(seed, ++stream), rows, cols, deviation));
+        out.tensor(name, kGgmlQ80, {cols, rows}, random_q8_0(Words(seed, ++stream), rows, cols, deviation));
     };
     const auto norm = [&](const std::string& name) {
         out.tensor(name, kGgmlF32, {shape.d_model}, random_norm(Words(seed, ++stream), shape.d_model));

@@ -73,7 +73,9 @@ class Thaw {
                                                    std::to_string(i) + " is raw tokens of " + frozen_.model_name +
                                                    ", which say nothing to " + s_.model.name());
         }
-        for (Part& part : frozen_.parts) DW_TRY(retell(std::move(part), &part == &frozen_.parts.back()));
+        for (size_t i = 0; i < frozen_.parts.size(); ++i) {
+            DW_TRY(retell(std::move(frozen_.parts[i]), i + 1 == frozen_.parts.size()));
+        }
         s_.generate = std::move(frozen_.generate);
         if (!s_.generate) return {};
         // The bytes held back are the beginning of a character that only the old model knows how to end.
