@@ -4,7 +4,7 @@
 #
 #   ${DRIFTWOOD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/driftwood}/deps/
 #     <key>/lib, <key>/include   one finished build; <key> covers everything that can change it
-#     cargo-<key>/               the crate's copy and cargo's target folder; <key> covers the lock file and the tool chain,
+#     cargo-<key>/               the crate's copy and cargo's target folder; <key> covers lock file and tool chain,
 #                                so that an edit of the shim rebuilds the shim and not its 200 dependencies
 #
 # A second call with nothing changed only computes the key: it needs no network and takes no lock.

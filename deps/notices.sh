@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Writes deps/THIRD_PARTY.md: every crate of Cargo.lock with its version and licence as its own manifest states them, and
-# what else is linked. `notices.sh --check` fails if the committed file differs. Needs cargo, python3 and, the first time,
-# the network (manifests come from crates.io).
+# Writes deps/THIRD_PARTY.md: every crate of Cargo.lock with its version and licence as its own manifest states them,
+# and what else is linked. `notices.sh --check` fails if the committed file differs. Needs cargo, python3 and, the first
+# time, the network (manifests come from crates.io).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -19,7 +19,7 @@ Written by `deps/notices.sh`; change it there.
 | CLI11 | BSD-3-Clause | program |
 | spdlog, with fmt | MIT | program |
 | GoogleTest | BSD-3-Clause | tests only |
-| wasi-libc | Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT; with parts of musl (MIT) and cloudlibc (BSD-2-Clause) | guests |
+| wasi-libc | Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT; parts: musl MIT, cloudlibc BSD-2-Clause | guests |
 | libc++, libc++abi, compiler-rt | Apache-2.0 WITH LLVM-exception | guests |
 
 ## Rust crates in libdriftwood_deps.a

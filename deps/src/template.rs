@@ -30,7 +30,7 @@ impl serde_json::ser::Formatter for PythonCompact {
     }
 }
 
-/// `tojson(indent=N, ensure_ascii=false)`. Unlike Jinja's own it does not escape HTML, which is what chat templates expect.
+/// `tojson(indent=N, ensure_ascii=false)`. Unlike Jinja's own it does not escape HTML, as chat templates expect.
 fn tojson(value: Value, args: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = args.get("indent")?;
     if args.get::<Option<bool>>("ensure_ascii")? == Some(true) || args.get::<Option<bool>>("sort_keys")? == Some(true) {

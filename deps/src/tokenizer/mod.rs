@@ -77,8 +77,8 @@ impl Tokenizer {
                 encoding.get_ids().iter().find(|id| Some(**id) != self.unknown && self.special.contains_key(id));
             if let Some(id) = spelled {
                 return refused(format!(
-                    "[tokenizer.encode] the text spells the special token {:?} ({id}), and this vocabulary has no other \
-                     tokens for that text",
+                    "[tokenizer.encode] the text spells the special token {:?} ({id}), and this vocabulary has no \
+                     other tokens for that text",
                     self.special[id]
                 ));
             }

@@ -1,7 +1,8 @@
 //! The raw bytes of every token, from the vocabulary and the decoder of a tokenizer.json.
 //!
-//! The library decodes whole sequences into a `String` and replaces what is not UTF-8; a stream of tokens needs the bytes
-//! as they are, since a character may be split between two tokens. So only decoders that work token by token are taken.
+//! The library decodes whole sequences into a `String` and replaces what is not UTF-8; a stream of tokens needs the
+//! bytes as they are, since a character may be split between two tokens. So only decoders that work token by token are
+//! taken.
 
 use crate::abi::{invalid, refused, Outcome};
 use serde_json::Value;
@@ -110,13 +111,11 @@ const MAX_VOCABULARY: u32 = 1 << 22;
 /// Index: token id. `None`: an id that the vocabulary skips.
 pub fn all(tokenizer: &tokenizers::Tokenizer, decoder: &Decoder) -> Outcome<Vec<Option<Vec<u8>>>> {
     let vocabulary = tokenizer.get_vocab(true);
-    let size = vocabulary.values().max().map_or(0, |max| max.saturating_add(1));
-    if size > MAX_VOCABULARY {
-        return invalid(format!(
-            "[tokenizer.new] a token has the id {}, at most {MAX_VOCABULARY} are supported",
-            size - 1
-        ));
+    let greatest = vocabulary.values().max().copied();
+    if let Some(id) = greatest.filter(|id| *id >= MAX_VOCABULARY) {
+        return invalid(format!("[tokenizer.new] a token has the id {id}, at most {MAX_VOCABULARY} ids are supported"));
     }
+    let size = greatest.map_or(0, |id| id + 1);
     let chars = byte_level_chars();
     let mut pieces = vec![None; size as usize];
     for (piece, id) in vocabulary {

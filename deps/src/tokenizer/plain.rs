@@ -1,8 +1,8 @@
 //! The second tokenizer, for text that must not turn into special tokens, such as what a user typed.
 //!
-//! The library can leave special tokens unmatched in the text (`encode_special_tokens`). That is not enough where the model's
-//! own vocabulary holds the special token's spelling too (Unigram, or BPE that takes whole words): then the model itself
-//! produces it. There, the spelling is renamed to one that text will not hold. The id stays.
+//! The library can leave special tokens unmatched in the text (`encode_special_tokens`). That is not enough where the
+//! model's own vocabulary holds the special token's spelling too (Unigram, or BPE that takes whole words): then the
+//! model itself produces it. There, the spelling is renamed to one that text will not hold. The id stays.
 
 use crate::abi::{because, invalid, Outcome};
 use serde_json::Value;
@@ -79,7 +79,7 @@ pub fn make(json: &Value, full: &Tokenizer) -> Outcome<Tokenizer> {
     let mut plain = if renamed.is_empty() {
         full.clone()
     } else {
-        // New ids are given in the list's order to tokens that the model lacks: the renamed go last, so others keep theirs.
+        // Tokens that the model lacks get new ids in the list's order: the renamed go last, so others keep theirs.
         if let Some(tokens) = json["added_tokens"].as_array_mut() {
             tokens.sort_by_key(|t| t["content"].as_str().is_some_and(|c| renamed.contains(c)));
         }

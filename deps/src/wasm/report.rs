@@ -75,12 +75,24 @@ fn segments(facts: &Facts) -> (Value, Value) {
 }
 
 pub fn report(facts: &Facts, refusals: &[Refusal]) -> Value {
-    let memories: Vec<Value> = facts.memories.iter().enumerate().map(|(i, m)| {
-        json!({"min": m.initial, "max": m.maximum, "memory64": m.memory64, "shared": m.shared, "imported": i < facts.imported_memories})
-    }).collect();
-    let tables: Vec<Value> = facts.tables.iter().enumerate().map(|(i, t)| {
-        json!({"element": t.element_type.to_string(), "min": t.initial, "max": t.maximum, "imported": i < facts.imported_tables})
-    }).collect();
+    let memories: Vec<Value> = facts
+        .memories
+        .iter()
+        .enumerate()
+        .map(|(i, m)| {
+            json!({"min": m.initial, "max": m.maximum, "memory64": m.memory64, "shared": m.shared,
+               "imported": i < facts.imported_memories})
+        })
+        .collect();
+    let tables: Vec<Value> = facts
+        .tables
+        .iter()
+        .enumerate()
+        .map(|(i, t)| {
+            json!({"element": t.element_type.to_string(), "min": t.initial, "max": t.maximum,
+               "imported": i < facts.imported_tables})
+        })
+        .collect();
     let globals: Vec<Value> = facts.globals.iter().enumerate().map(|(i, g)| {
         json!({"type": g.content_type.to_string(), "mutable": g.mutable, "imported": i < facts.imported_globals})
     }).collect();

@@ -130,10 +130,14 @@ fn describe(facts: &Facts, added: &[Added], birth: Vec<Value>) -> Value {
     let globals: Vec<Value> = of(ExportKind::Global, "global").iter().map(|a| {
         json!({"index": a.index, "type": facts.globals[a.index as usize].content_type.to_string(), "export": a.name})
     }).collect();
-    let tables: Vec<Value> = of(ExportKind::Table, "table").iter().map(|a| {
-        let t = &facts.tables[a.index as usize];
-        json!({"index": a.index, "element": t.element_type.to_string(), "min": t.initial, "max": t.maximum, "export": a.name})
-    }).collect();
+    let tables: Vec<Value> = of(ExportKind::Table, "table")
+        .iter()
+        .map(|a| {
+            let t = &facts.tables[a.index as usize];
+            json!({"index": a.index, "element": t.element_type.to_string(), "min": t.initial, "max": t.maximum,
+               "export": a.name})
+        })
+        .collect();
     let functions: Vec<Value> =
         of(ExportKind::Func, "func").iter().map(|a| json!({"index": a.index, "export": a.name})).collect();
     let memory = &facts.memories[0];
