@@ -124,8 +124,9 @@ Result<void> ModuleImpl::check_exports(const wasmtime_module_t* module) {
         if (want == std::end(kExports)) continue;
         std::erase(missing, want->name);
         if (type != want->type) {
-            verdict = error(ErrorCode::kInvalidArgument, "[wasm.compile] export " + name + ": want type " +
-                                                             std::string(want->type) + ", the module says " + type);
+            std::string message = "[wasm.compile] export " + name + ": want type ";
+            message.append(want->type).append(", the module says ").append(type);
+            verdict = error(ErrorCode::kInvalidArgument, std::move(message));
         }
     }
     wasm_exporttype_vec_delete(&exports);

@@ -24,7 +24,7 @@ class Snapshot : public testing::Test {
 
     // An image as actor/ writes it: the guest's tensors and one tensor of state.
     std::string write(file::SectionWriter& image, std::vector<uint8_t> state) {
-        const std::string path = (directory_ / (std::to_string(files_++) + ".safetensors")).string();
+        std::string path = (directory_ / (std::to_string(files_++) + ".safetensors")).string();
         const uint64_t size = state.size();
         image.add_owned("actor.state", file::DType::kU8, {size}, std::move(state));
         EXPECT_TRUE(image.commit(path, {.replace = false, .durable = false}).ok());
