@@ -28,12 +28,8 @@ class Buf {
     dwd_buf buf_{};
 };
 
-inline const uint8_t* raw(std::string_view s) {
-    return reinterpret_cast<const uint8_t*>(s.data());
-}
+inline const uint8_t* raw(std::string_view s) { return reinterpret_cast<const uint8_t*>(s.data()); }
 
-inline bool contains(const std::string& text, std::string_view part) {
-    return text.find(part) != std::string::npos;
-}
+inline bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 }  // namespace driftwood::deps
