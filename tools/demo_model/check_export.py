@@ -69,7 +69,8 @@ def main():
         same += int(equal.sum())
         clear_wrong += int((~equal & (top[:, 0] - top[:, 1] > 0.1)).sum())
         worst = max(worst, float((x - y).abs().max()))
-    print(f"{positions} positions: {100 * same / positions:.2f} % the same greedy token, {clear_wrong} clear differences, "
+    print(f"{positions} positions: {100 * same / positions:.2f} % the same greedy token, "
+          f"{clear_wrong} clear differences, "
           f"largest logit difference {worst:.2e}")  # fmt: skip
     if clear_wrong or same < 0.99 * positions:
         raise SystemExit("[check_export] the exports disagree")
