@@ -249,7 +249,7 @@ TEST(Tokenizer, truncation_and_padding_in_the_file_are_ignored) {
 }
 
 TEST(Tokenizer, hostile_files_are_errors) {
-    EXPECT_TRUE(contains(refusal_of("\xff\xfe\x00 not json", DWD_INVALID), "[tokenizer.new]"));
+    EXPECT_TRUE(contains(refusal_of("\xff\xfe not json", DWD_INVALID), "[tokenizer.new]"));
     EXPECT_TRUE(contains(refusal_of("{}", DWD_INVALID), "[tokenizer.new]"));
     json shifted = byte_level_file();
     shifted["added_tokens"][0]["id"] = 5;

@@ -118,7 +118,8 @@ def main():
                 wrong.append((some[i], text))
     for key in sorted(table):
         row = table[key]
-        print(key, " ".join(f"{name} {100 * value / row['count']:.1f} %" for name, value in row.items() if name != "count"), f"of {row['count']}")
+        shares = (f"{name} {100 * value / row['count']:.1f} %" for name, value in row.items() if name != "count")
+        print(key, " ".join(shares), f"of {row['count']}")
     random.Random(1).shuffle(wrong)
     for probe, text in wrong[: a.show]:
         print(f"WRONG [{probe.kind} {probe.distance}] {probe.messages[-1][1]} -> {text} (want {probe.want!r})")

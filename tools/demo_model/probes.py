@@ -8,8 +8,9 @@ from text.spin import second_person
 
 DISTANCES = (0, 100, 500, 1500, 3000)
 _FILLERS = (
-    (about.small_talk, 4), (about.about_itself, 3), (stories.tell_story, 3), (stories.listen, 2), (lists.make, 1), (lists.add, 2),
-    (lists.read, 2), (sums.sums, 2), (sums.general, 1), (sums.repeat, 1), (unknown.cannot, 3), (recall.tell, 6), (recall.ask, 6),
+    (about.small_talk, 4), (about.about_itself, 3), (stories.tell_story, 3), (stories.listen, 2), (lists.make, 1),
+    (lists.add, 2), (lists.read, 2), (sums.sums, 2), (sums.general, 1), (sums.repeat, 1), (unknown.cannot, 3),
+    (recall.tell, 6), (recall.ask, 6),
 )  # fmt: skip
 _PARTS, _WEIGHTS = zip(*_FILLERS)
 
@@ -46,8 +47,9 @@ def _filler(encoder, rng, memory, key, tokens):
 
 def _names_only(rng):
     """A fact with a held-out name or word of its own."""
-    return rng.choice((facts.user_name, facts.pet, facts.thing_name, facts.relation, facts.home, facts.secret, facts.place_of,
-                       facts.plan, facts.meeting, facts.colour_of, events.person_fact, events.own_event))(rng, True)  # fmt: skip
+    kinds = (facts.user_name, facts.pet, facts.thing_name, facts.relation, facts.home, facts.secret, facts.place_of,
+             facts.plan, facts.meeting, facts.colour_of, events.person_fact, events.own_event)  # fmt: skip
+    return rng.choice(kinds)(rng, True)
 
 
 def recall_probe(encoder, rng, distance, corrected=False):
