@@ -1,0 +1,50 @@
+// Talking with one actor: drives its steps, performs its effects (replies to stdout, logs to stderr) and,
+// interactively, reads lines and commands from stdin.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "node/node.h"
+
+namespace driftwood::cli {
+
+class Conversation {
+  public:
+    explicit Conversation(node::LiveActor live);
+
+    struct Sink {
+        std::function<void(std::string_view bytes, bool last)> reply;
+        std::function<void(int32_t level, std::string_view line)> log;
+    };
+    // Where effects go; the default writes to stdout and stderr.
+    void set_sink(Sink sink) { sink_ = std::move(sink); }
+
+    // Steps the actor until it waits for a message, has stopped, or `stop` (asked after each step) says so. A failed
+    // actor is an error.
+    enum class Pause { kWaiting, kStopped, kAsked };
+    Result<Pause> advance(const std::function<bool(const actor::Step&)>& stop = {});
+
+    Result<void> say(std::string_view message) { return live_.actor->send(message); }
+    actor::Actor& actor() { return *live_.actor; }
+
+    // Reads messages from stdin until its end or /quit; /help lists the commands. With a terminal, commands also work
+    // while the actor is answering.
+    Result<void> interact();
+
+  private:
+    enum class Line { kContinue, kQuit };
+    Line command(const std::string& line);
+    void freeze(const std::string& path);
+    std::optional<std::string> read_line();
+    bool line_is_waiting() const;
+
+    node::LiveActor live_;
+    Sink sink_;
+    bool mid_line_ = false;  // stdout is inside an answer
+    bool quit_ = false;
+    std::string input_;
+};
+
+}  // namespace driftwood::cli

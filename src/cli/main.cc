@@ -1,0 +1,36 @@
+// driftwood: stateful WebAssembly actors that think with an LLM.
+#include <csignal>
+
+#include "cli/commands.h"
+
+int main(int argc, char** argv) {
+    std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of that write, not the end of the process
+    CLI::App app{
+        "Driftwood: stateful WebAssembly actors that think with an LLM. The guest's memory is shared with the compute\n"
+        "device, the decoder gives the same bits everywhere, and a frozen actor is one file that is thawed by mapping.",
+        "driftwood"};
+    app.set_version_flag("--version", DRIFTWOOD_VERSION);
+    app.require_subcommand(1);
+    app.footer(
+        "Begin with:\n  driftwood demo          the main job: talk, freeze in mid-sentence, kill, thaw, compare\n"
+        "  driftwood run           talk with the built-in model\n"
+        "  driftwood COMMAND --help");
+    int exit_code = 0;
+    using namespace driftwood::cli;
+    add_demo(app, exit_code);
+    add_run(app, exit_code);
+    add_actor(app, exit_code);
+    add_thaw(app, exit_code);
+    add_inspect(app, exit_code);
+    add_chain(app, exit_code);
+    add_logits(app, exit_code);
+    add_tokenize(app, exit_code);
+    add_demo_worker(app, exit_code);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        const int code = app.exit(e);
+        return code == 0 ? 0 : 2;
+    }
+    return exit_code;
+}

@@ -1,0 +1,34 @@
+#include "cli/talk_options.h"
+
+namespace driftwood::cli {
+
+void TalkOptions::add_to(CLI::App& command) {
+    command.add_option("--threads", node.threads, "Threads of the engine (0: one per core)")
+        ->check(CLI::Range(0, 1024));
+    command.add_option("--isa", node.engine, "Engine: auto, reference, avx512")->capture_default_str();
+    command
+        .add_option_function<uint64_t>(
+            "--memory-limit", [this](uint64_t mib) { node.limits.memory_bytes = mib << 20; },
+            "Most linear memory a guest may have, in MiB (default 256)")
+        ->check(CLI::Range(1, 4096));
+    command.add_option("--deadline", node.limits.turn_deadline_ms, "Longest turn of a guest, in ms")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 3600 * 1000));
+    command.add_option("--say", say, "Say this instead of reading from the terminal (may be repeated)");
+    command.add_option("--freeze", freeze, "Write the actor to this image at the end");
+}
+
+Result<void> talk(Conversation& conversation, const TalkOptions& options) {
+    if (options.say.empty() && options.freeze.empty()) return conversation.interact();
+    DW_TRY(conversation.advance());
+    for (const std::string& message : options.say) {
+        DW_TRY(conversation.say(message));
+        DW_TRY(conversation.advance());
+    }
+    if (!options.freeze.empty()) {
+        DW_TRY(conversation.actor().freeze(options.freeze, {}));
+    }
+    return {};
+}
+
+}  // namespace driftwood::cli

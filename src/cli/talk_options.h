@@ -1,0 +1,26 @@
+// Options that the commands which start or continue a conversation share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/conversation.h"
+#include "node/node.h"
+
+namespace driftwood::cli {
+
+struct TalkOptions {
+    node::NodeOptions node;
+    std::vector<std::string> say;  // messages instead of an interactive conversation
+    std::string freeze;            // image to write at the end
+
+    // Adds --threads, --isa, --memory-limit, --deadline, --say and --freeze.
+    void add_to(CLI::App& command);
+};
+
+// Holds the conversation that the options ask for: says each message and prints the answers, or talks interactively;
+// then freezes if asked. An answer that was under way is finished first.
+Result<void> talk(Conversation& conversation, const TalkOptions& options);
+
+}  // namespace driftwood::cli

@@ -1,0 +1,135 @@
+#include "node/node.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+
+#include "file/fd.h"
+#include "file/private_file.h"
+#include "node/builtin.h"
+
+namespace driftwood::node {
+namespace {
+
+// Measures how long parts of a longer job take.
+class Stopwatch {
+  public:
+    int64_t lap_ns() {
+        const auto now = std::chrono::steady_clock::now();
+        const auto lap = std::chrono::duration_cast<std::chrono::nanoseconds>(now - last_).count();
+        last_ = now;
+        return lap;
+    }
+
+  private:
+    std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+std::string import_directory() {
+    const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+    const char* home = std::getenv("HOME");
+    if (runtime != nullptr && *runtime != 0) return std::string(runtime) + "/driftwood-import";
+    if (home != nullptr && *home != 0) return std::string(home) + "/.cache/driftwood/import";
+    return (std::filesystem::temp_directory_path() / "driftwood-import").string();
+}
+
+struct OpenImage {
+    std::shared_ptr<const file::SectionReader> reader;
+    std::optional<std::string> imported;
+    int64_t import_ns = 0;
+    int64_t open_ns = 0;
+};
+
+// Opens an image where it lies if nobody else can change it, else a private copy of it. The copy's name goes at once:
+// the open file keeps its bytes.
+Result<OpenImage> open_image(const std::string& path) {
+    OpenImage open;
+    Stopwatch watch;
+    std::string mapped = path;
+    const bool import = std::filesystem::is_regular_file(path) && !file::is_committed_by_us(path);
+    if (import) {
+        DW_ASSIGN(const file::Imported copy, file::import_file(path, import_directory()));
+        open.imported = std::string(file::import_method_name(copy.method));
+        mapped = copy.path;
+    }
+    open.import_ns = watch.lap_ns();
+    auto reader = file::SectionReader::open(mapped, file::SectionReader::Hashes::kRequired);
+    if (import) std::filesystem::remove(mapped);
+    if (!reader.ok()) return std::move(reader).error();
+    open.reader = std::make_shared<const file::SectionReader>(*std::move(reader));
+    open.open_ns = watch.lap_ns();
+    return open;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<model::Model>> load_model(const std::string& name) {
+    if (name == kDemoModel) return model::load_gguf("demo", demo_model_gguf());
+    return model::load_gguf(name);
+}
+
+Node::Node(const NodeOptions& options, Clock& clock, Entropy& entropy)
+    : options_(options), clock_(clock), entropy_(entropy) {}
+
+Node::~Node() = default;
+
+Result<std::unique_ptr<Node>> Node::create(const NodeOptions& options, Clock& clock, Entropy& entropy) {
+    std::unique_ptr<Node> node(new Node(options, clock, entropy));
+    DW_ASSIGN(node->runtime_, wasm::Runtime::create({}));
+    DW_ASSIGN(node->model_, load_model(options.model));
+    DW_ASSIGN(node->engine_, compute::make_engine(options.engine, node->model_->spec(), {.threads = options.threads}));
+    node->blocks_ = std::make_unique<session::BlockRefs>(node->engine_->pool());
+    DW_ASSIGN(node->device_, compute::make_device("cpu"));
+    return node;
+}
+
+actor::Context Node::context() {
+    return {.model = *model_,
+            .engine = *engine_,
+            .blocks = *blocks_,
+            .device = *device_,
+            .clock = clock_,
+            .entropy = entropy_};
+}
+
+Result<LiveActor> Node::spawn(std::vector<uint8_t> guest, wasm::WasiOptions wasi) {
+    LiveActor live;
+    DW_ASSIGN(live.module, wasm::Module::compile(*runtime_, std::move(guest)));
+    DW_ASSIGN(live.actor,
+              actor::Actor::create(context(), *live.module, {.limits = options_.limits, .wasi = std::move(wasi)}));
+    return live;
+}
+
+Result<Node::Thawed> Node::thaw(const std::string& path, bool require_same_model) {
+    Thawed thawed;
+    DW_ASSIGN(OpenImage open, open_image(path));
+    thawed.image = open.reader;
+    thawed.report.imported = open.imported;
+    thawed.report.import_ns = open.import_ns;
+    thawed.report.open_ns = open.open_ns;
+    DW_ASSIGN(thawed.report.summary, actor::summarize(*open.reader));
+
+    const std::string ours = file::to_hex(model_->compute_identity());
+    const actor::ImageSummary& recorded = thawed.report.summary;
+    if (require_same_model && recorded.compute_identity != ours) {
+        return error(ErrorCode::kMismatch, "[thaw] " + path + ": the conversation was held with model '" +
+                                               recorded.model_name + "' (compute identity " +
+                                               recorded.compute_identity + "), this is '" + model_->name() + "' (" +
+                                               ours + "): name its model with --model FILE");
+    }
+    Stopwatch watch;
+    DW_TRY(actor::verify_guest(*open.reader));
+    thawed.report.verify_ns = watch.lap_ns();
+    DW_ASSIGN(const auto guest, open.reader->read("actor.module", file::DType::kU8));
+    DW_ASSIGN(thawed.live.module, wasm::Module::compile(*runtime_, {guest.begin(), guest.end()}));
+    thawed.report.compile_ns = watch.lap_ns();
+    DW_ASSIGN(auto restored,
+              actor::Actor::thaw(context(), *thawed.live.module, {.limits = options_.limits, .wasi = {}}, open.reader));
+    thawed.report.map_ns = watch.lap_ns();
+    thawed.report.tokens_reused = restored.tokens_reused;
+    thawed.report.tokens_again = restored.tokens_again;
+    thawed.live.actor = std::move(restored.actor);
+    return thawed;
+}
+
+}  // namespace driftwood::node
