@@ -29,6 +29,7 @@ class StepClock final : public Clock {
         next_ns_ += step_ns_;
         return now;
     }
+    void set_next_ns(int64_t next_ns) { next_ns_ = next_ns; }
 
   private:
     int64_t next_ns_;
