@@ -201,18 +201,15 @@ void ActorImpl::settle() {
 
 std::optional<Completion> ActorImpl::try_complete(const Operation& operation) {
     switch (operation.kind) {
-        case Operation::Kind::kReceive:
-            return try_receive(operation);
-        case Operation::Kind::kNext:
-            return try_next(operation);
+        case Operation::Kind::kReceive: return try_receive(operation);
+        case Operation::Kind::kNext: return try_next(operation);
         case Operation::Kind::kPrefill: {
             const session::Session& session = *sessions_.at(operation.target);
             if (session.tokens().size() != session.computed()) return std::nullopt;
             return Completion{
                 .op = operation.id, .status = static_cast<int64_t>(operation.progress), .out = {}, .bytes = {}};
         }
-        case Operation::Kind::kGemm:
-            return std::nullopt;  // a step of its own
+        case Operation::Kind::kGemm: return std::nullopt;  // a step of its own
     }
     return std::nullopt;
 }

@@ -12,16 +12,11 @@ namespace {
 
 int64_t to_errno(const Error& error) {
     switch (error.code) {
-        case ErrorCode::kInvalidArgument:
-            return -DRIFTWOOD_EINVAL;
-        case ErrorCode::kLimit:
-            return -DRIFTWOOD_ENOSPC;
-        case ErrorCode::kUnsupported:
-            return -DRIFTWOOD_ENOSYS;
-        case ErrorCode::kNotFinite:
-            return -DRIFTWOOD_ENOTFINITE;
-        default:
-            return -DRIFTWOOD_EIO;
+        case ErrorCode::kInvalidArgument: return -DRIFTWOOD_EINVAL;
+        case ErrorCode::kLimit: return -DRIFTWOOD_ENOSPC;
+        case ErrorCode::kUnsupported: return -DRIFTWOOD_ENOSYS;
+        case ErrorCode::kNotFinite: return -DRIFTWOOD_ENOTFINITE;
+        default: return -DRIFTWOOD_EIO;
     }
 }
 
@@ -78,9 +73,7 @@ int64_t ActorImpl::issue(Operation operation) {
     return operation.id;
 }
 
-int64_t ActorImpl::receive(wasm::GuestRange out) {
-    return issue({.kind = Operation::Kind::kReceive, .out = out});
-}
+int64_t ActorImpl::receive(wasm::GuestRange out) { return issue({.kind = Operation::Kind::kReceive, .out = out}); }
 
 int32_t ActorImpl::cancel(int64_t op) {
     const auto found = std::find_if(operations_.begin(), operations_.end(),
