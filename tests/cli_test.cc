@@ -1,0 +1,169 @@
+// The program as a user meets it: commands, their JSON, their errors and exit codes.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "file/test_directory.h"
+#include "model/synth.h"
+
+namespace driftwood {
+namespace {
+
+using Json = nlohmann::json;
+
+struct Outcome {
+    int exit_code = -1;
+    std::string output;  // stdout, and stderr where asked for
+};
+
+Outcome shell(const std::string& command) {
+    Outcome outcome;
+    FILE* const pipe = popen(command.c_str(), "r");
+    char chunk[4096];
+    for (size_t got = 0; (got = fread(chunk, 1, sizeof chunk, pipe)) > 0;) outcome.output.append(chunk, got);
+    const int status = pclose(pipe);
+    outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return outcome;
+}
+
+// Runs the program without a terminal.
+Outcome driftwood(const std::string& arguments, const std::string& redirect = "2>&1") {
+    return shell(std::string(DRIFTWOOD_PROGRAM) + " " + arguments + " </dev/null " + redirect);
+}
+
+Json driftwood_json(const std::string& arguments) {
+    const Outcome outcome = driftwood(arguments + " --json", "2>/dev/null");
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+    return Json::parse(outcome.output, nullptr, false);
+}
+
+TEST(CliTest, demo_goes_on_bit_for_bit_after_a_kill) {
+    const file::TestDirectory directory;
+    const Json demo = driftwood_json("demo --keep-image " + directory.file("kept.actor"));
+    ASSERT_TRUE(demo.is_object());
+    EXPECT_EQ(demo["bits_differing"], 0);
+    EXPECT_GT(demo["bits_compared"].get<uint64_t>(), 1'000'000U);
+    EXPECT_FALSE(demo["conversation"]["before_freeze"].get<std::string>().empty());
+    EXPECT_FALSE(demo["conversation"]["after_thaw"].get<std::string>().empty());
+    EXPECT_GT(demo["tokens_reused"].get<int>(), 0);
+    for (const char* what : {"text", "wasm.memory.0", "session.1.kv", "session.1.tokens", "session.1.logits",
+                             "session.1.transcript", "session.1.state", "actor.state", "actor.module", "metadata"}) {
+        bool found = false;
+        for (const Json& row : demo["compared"]) found = found || (row["what"] == what && row["bits_compared"] > 0);
+        EXPECT_TRUE(found) << what;
+    }
+    // The image that was kept is an actor like any other.
+    const Outcome thawed = driftwood("thaw " + directory.file("kept.actor") + " --say 'What is my name?'");
+    EXPECT_EQ(thawed.exit_code, 0) << thawed.output;
+    EXPECT_NE(thawed.output.find("tokens reused"), std::string::npos) << thawed.output;
+}
+
+TEST(CliTest, the_demo_sees_a_difference_when_there_is_one) {
+    const Json one = driftwood_json("demo --seed 1 --temperature 1.5");
+    const Json two = driftwood_json("demo --seed 2 --temperature 1.5");
+    EXPECT_NE(one["conversation"]["before_freeze"], two["conversation"]["before_freeze"]);
+}
+
+TEST(CliTest, run_freeze_thaw_in_another_directory) {
+    const file::TestDirectory here, there;
+    const Outcome ran = driftwood("run demo 'Hello, my name is Ada.' --freeze " + here.file("ada.actor"));
+    ASSERT_EQ(ran.exit_code, 0) << ran.output;
+    EXPECT_FALSE(ran.output.empty());
+    const Json image = driftwood_json("inspect --verify " + here.file("ada.actor"));
+    EXPECT_EQ(image["kind"], "actor image");
+    EXPECT_EQ(image["hashes"], "all checked");
+    std::filesystem::rename(here.file("ada.actor"), there.file("ada.actor"));
+    const Outcome thawed = shell("cd " + there.path() + " && " + DRIFTWOOD_PROGRAM +
+                                 " thaw ada.actor --say 'What is my name?' </dev/null 2>&1");
+    EXPECT_EQ(thawed.exit_code, 0) << thawed.output;
+}
+
+TEST(CliTest, an_image_that_others_could_change_is_imported_first) {
+    const file::TestDirectory directory;
+    ASSERT_EQ(driftwood("run demo Hello --freeze " + directory.file("a.actor")).exit_code, 0);
+    std::filesystem::permissions(directory.file("a.actor"), std::filesystem::perms(0644));
+    const Outcome thawed = driftwood("thaw " + directory.file("a.actor") + " --say 'How are you?'");
+    EXPECT_EQ(thawed.exit_code, 0) << thawed.output;
+    EXPECT_NE(thawed.output.find("imported"), std::string::npos) << thawed.output;
+}
+
+TEST(CliTest, thaw_names_the_model_it_needs_and_takes_another_when_told) {
+    const file::TestDirectory directory;
+    const auto bytes = model::synth_model({.context = 1024}, 5).value();
+    file::write_all(directory.file("other.gguf"), bytes);
+    ASSERT_EQ(
+        driftwood("run " + directory.file("other.gguf") + " Hello --max-tokens 4 --freeze " + directory.file("a.actor"))
+            .exit_code,
+        0);
+    const Outcome refused = driftwood("thaw " + directory.file("a.actor") + " --say Hi");
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_NE(refused.output.find("--model"), std::string::npos) << refused.output;
+    const Json other = driftwood_json("inspect " + directory.file("other.gguf"));
+    EXPECT_NE(refused.output.find(other["compute_identity"].get<std::string>()), std::string::npos) << refused.output;
+    EXPECT_NE(refused.output.find(other["name"].get<std::string>()), std::string::npos) << refused.output;
+
+    const Outcome same =
+        driftwood("thaw " + directory.file("a.actor") + " --model " + directory.file("other.gguf") + " --say Hi");
+    EXPECT_EQ(same.exit_code, 0) << same.output;
+    EXPECT_NE(same.output.find(" 0 to prefill again"), std::string::npos) << same.output;
+    const Outcome swapped = driftwood("thaw " + directory.file("a.actor") + " --model demo --say Hi");
+    EXPECT_EQ(swapped.exit_code, 0) << swapped.output;
+    EXPECT_NE(swapped.output.find(" 0 tokens reused"), std::string::npos) << swapped.output;
+}
+
+TEST(CliTest, logits_do_not_depend_on_chunks_threads_or_engine) {
+    const file::TestDirectory directory;
+    const std::string common = "logits demo --tokens 5,17,99,300,7,42,11,250,3,9 --out " + directory.file("l.st");
+    const Json one = driftwood_json(common + " --threads 1 --isa reference");
+    ASSERT_TRUE(one["logits_blake3"].is_string());
+    for (const char* more : {"--chunk 1", "--chunk 3 --threads 2", "--chunk 7 --isa reference", "--threads 3"})
+        EXPECT_EQ(driftwood_json(common + " " + more)["logits_blake3"], one["logits_blake3"]) << more;
+    const Json file = driftwood_json("inspect " + directory.file("l.st"));
+    EXPECT_EQ(file["tensors"][0]["name"], "logits");
+    EXPECT_EQ(file["tensors"][0]["dtype"], "F32");
+    EXPECT_EQ(file["tensors"][0]["shape"][0], 10);
+}
+
+TEST(CliTest, chain_shows_one_pointer_and_no_errors) {
+    const Json chain = driftwood_json("chain");
+    EXPECT_EQ(chain["pointer_identity"], true);
+    EXPECT_EQ(chain["path"], "in_place");
+    EXPECT_EQ(chain["errors"], 0);
+    EXPECT_EQ(chain["elements"], 16384);
+    EXPECT_EQ(chain["elements_differing_from_reference"], 0);
+}
+
+TEST(CliTest, tokenize_lists_tokens_that_spell_the_text) {
+    const Json tokens = driftwood_json("tokenize demo 'My name is Ada.'");
+    std::string spelled;
+    for (const Json& token : tokens["tokens"]) spelled += token["text"].get<std::string>();
+    EXPECT_EQ(spelled, "My name is Ada.");
+}
+
+TEST(CliTest, errors_name_the_thing_and_set_the_exit_code) {
+    const Outcome missing = driftwood("thaw /nonexistent/ada.actor");
+    EXPECT_EQ(missing.exit_code, 1);
+    EXPECT_NE(missing.output.find("/nonexistent/ada.actor"), std::string::npos) << missing.output;
+    const file::TestDirectory directory;
+    file::write_all(directory.file("junk.wasm"), file::random_bytes(1000, 1));
+    const Outcome junk = driftwood("actor run " + directory.file("junk.wasm"));
+    EXPECT_EQ(junk.exit_code, 1) << junk.output;
+    EXPECT_EQ(driftwood("logits demo --tokens 99999999 --out " + directory.file("x")).exit_code, 1);
+    EXPECT_EQ(driftwood("frobnicate").exit_code, 2);
+    EXPECT_EQ(driftwood("run demo hi --isa pdp11").exit_code, 1);
+}
+
+TEST(CliTest, help_teaches_every_command) {
+    const std::string help = driftwood("--help").output;
+    for (const char* command : {"run", "actor", "thaw", "inspect", "demo", "chain", "logits", "tokenize"}) {
+        EXPECT_NE(help.find(command), std::string::npos) << command;
+        EXPECT_EQ(driftwood(std::string(command) + " --help").exit_code, 0) << command;
+    }
+    EXPECT_EQ(help.find("demo-worker"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace driftwood
