@@ -39,9 +39,9 @@ struct Life {
     int mid_answer_boundaries = 0;
 };
 
-class Run {
+class Living {
   public:
-    Run(const Scene& scene, const file::TestDirectory& directory) : scene_(scene), directory_(directory) {
+    Living(const Scene& scene, const file::TestDirectory& directory) : scene_(scene), directory_(directory) {
         world_ = std::make_unique<World>();
         module_ = scene.module(*world_);
         actor_ = Actor::create(world_->context(), *module_, scene.options).value();
@@ -108,7 +108,7 @@ TEST(FreezeTest, at_every_step_of_a_conversation_changes_nothing) {
     for (const Scene& scene : scenes()) {
         SCOPED_TRACE(scene.name);
         const file::TestDirectory directory;
-        const Life unbroken = Run(scene, directory).live(-1, directory.path() + "/unbroken");
+        const Life unbroken = Living(scene, directory).live(-1, directory.path() + "/unbroken");
         const auto expected = contents(directory.path() + "/unbroken");
         EXPECT_GT(unbroken.queued_boundaries, 0);
         if (std::string(scene.name) == "chat") {
@@ -117,7 +117,7 @@ TEST(FreezeTest, at_every_step_of_a_conversation_changes_nothing) {
         }
         for (int at = 0; at < unbroken.steps; ++at) {
             SCOPED_TRACE("frozen before step " + std::to_string(at) + " of " + std::to_string(unbroken.steps));
-            const Life life = Run(scene, directory).live(at, directory.path() + "/broken");
+            const Life life = Living(scene, directory).live(at, directory.path() + "/broken");
             ASSERT_EQ(life.replies, unbroken.replies);
             ASSERT_EQ(life.logs, unbroken.logs);
             ASSERT_EQ(differences(expected, contents(directory.path() + "/broken")), std::vector<std::string>{});
