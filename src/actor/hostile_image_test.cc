@@ -77,7 +77,8 @@ TEST_F(HostileImageTest, a_forgery_without_changes_lives) {
 TEST_F(HostileImageTest, every_tensor_left_out_is_missed_by_name) {
     const auto image = file::SectionReader::open(path("good"), file::SectionReader::Hashes::kRequired).value();
     EXPECT_GE(image.tensors().size(), 8U);
-    for (const auto& [dropped, tensor] : image.tensors()) {
+    for (const auto& entry : image.tensors()) {
+        const std::string& dropped = entry.first;
         forge(path("forged"), [&](const std::string& name, std::vector<uint8_t>&) { return name != dropped; });
         const auto thawed = thaw_file(world_, *module_, path("forged"));
         if (dropped == "actor.module") continue;  // read by whoever compiles it, not by the actor
@@ -136,7 +137,9 @@ TEST_F(HostileImageTest, a_bad_block_of_kv_fails_the_actor_before_it_is_used) {
 TEST_F(HostileImageTest, forged_states_are_refused_or_harmless) {
     const auto image = file::SectionReader::open(path("good"), file::SectionReader::Hashes::kRequired).value();
     int refused = 0;
-    for (const auto& [target, tensor] : image.tensors()) {
+    for (const auto& entry : image.tensors()) {
+        const std::string& target = entry.first;
+        const file::TensorInfo& tensor = entry.second;
         if (tensor.size_bytes == 0 || target == "actor.module") continue;
         for (uint64_t i = 0; i < 40; ++i) {
             const auto random = philox(11, i, tensor.file_offset);

@@ -46,7 +46,7 @@ Result<Comparison> compare_images(const std::string& path_a, const std::string& 
     const auto metadata_text = [&](const SectionReader& image) {
         std::string text;
         for (const auto& [key, value] : image.metadata()) {
-            if (!may_differ.contains(key)) text += key + "=" + value + "\n";
+            if (!may_differ.contains(key)) text.append(key).append("=").append(value).append("\n");
         }
         return text;
     };
