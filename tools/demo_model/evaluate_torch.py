@@ -103,7 +103,7 @@ def main():
     a = p.parse_args()
     encoder = Encoder(os.path.join(a.out, "tokenizer.json"))
     model, config = load_ours(a.out)
-    dtype = torch.bfloat16 if a.device == "cuda" else torch.float32
+    dtype = torch.float32
     model = model.to(a.device, dtype)
     todo = sorted(probes.probes(encoder, a.each), key=lambda probe: sum(len(text) for _, text in probe.messages))
     table, wrong = {}, []

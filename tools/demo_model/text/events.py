@@ -63,9 +63,9 @@ def person_fact(rng, held=False, who=None):
         return _fact(key, make(rng), s, "{n} has {v} eyes", "{n} has {v} eyes",
                      "[what colour are {n}'s eyes|which colour are {n}'s eyes]", "the colour of {n}'s eyes", "{n}", make)  # fmt: skip
     if kind == "afraid":
-        make = lambda r: from_list(r, words.PETS, held) + "s"  # noqa: E731
-        value = make(rng).replace("mouses", "mice").replace("goldfishs", "goldfish").replace("canarys", "canaries")
-        value = value.replace("puppys", "puppies").replace("ponys", "ponies")
+        from . import facts
+
+        value = facts.plural(from_list(rng, words.PETS, held))
         return _fact(key, value, s, "{n} is afraid of {v}", "{n} [is afraid of|fears] {v}",
                      "what is {n} afraid of", "what {n} is afraid of", "{n}", None, "who is afraid of {v}")  # fmt: skip
     if kind == "car":

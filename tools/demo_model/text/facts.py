@@ -204,6 +204,32 @@ def gift(rng, held=False):
     )  # fmt: skip
 
 
+def plural(animal):
+    special = {"mouse": "mice", "goldfish": "goldfish", "goose": "geese", "sheep": "sheep", "deer": "deer", "fox": "foxes", "wolf": "wolves"}
+    if animal in special:
+        return special[animal]
+    return animal[:-1] + "ies" if animal.endswith(("ry", "py", "ny", "ly")) else animal + "s"
+
+
+def likes(rng, held=False):
+    """One of many things liked; asked for by yes or no."""
+    value = from_list(rng, words.FOODS, held) if rng.random() < 0.6 else plural(from_list(rng, words.ANIMALS, held))
+    return Fact(
+        ("likes", value), value, {"v": value}, "I like {v}", "[I like {v}|I love {v}|I really like {v}|I am fond of {v}]",
+        "do I like {v}", "if I like {v}", "{v}", None,
+    )  # fmt: skip
+
+
+def how_many(rng, held=False):
+    noun = rng.choice("brothers,sisters,children,cousins,books,plants,cats,dogs,hens,bicycles,rooms,friends,pencils,hats,clocks,stamps,boats,keys".split(","))
+    value = rng.choice((str(rng.randint(2, 40)), "two", "three", "four", "five", "six", "seven"))
+    return Fact(
+        ("how many", noun), value, {"v": value, "n": noun}, "I have {v} {n}", "[I have {v} {n}|I own {v} {n}|I've got {v} {n}|there are {v} {n} in my life]",
+        "[how many {n} do I have|how many {n} have I got]", "how many {n} I have", "my {n}",
+        lambda r: r.choice((str(r.randint(2, 40)), "two", "three", "four", "five", "six")),
+    )  # fmt: skip
+
+
 def own_pet(rng, held=False):
     """Asked for without a kind: "what is my pet called"."""
     return named(rng, "pet", names.pet, "its name is {v}", held)
@@ -213,7 +239,7 @@ RELATIONS = frozenset(words.RELATIONS_F + words.RELATIONS_M + words.RELATIONS_X)
 KINDS = (
     (user_name, 9), (pet, 9), (thing_name, 6), (relation, 10), (favourite, 9), (home, 5), (birthplace, 3), (job, 4),
     (age, 3), (birthday, 2), (place_of, 6), (colour_of, 4), (plan, 6), (secret, 6), (own_number, 4), (meeting, 5), (gift, 3),
-    (events.person_fact, 16), (events.own_event, 16),
+    (events.person_fact, 16), (events.own_event, 16), (likes, 4), (how_many, 4),
 )  # fmt: skip
 _FUNCTIONS = [kind for kind, _ in KINDS]
 _WEIGHTS = [weight for _, weight in KINDS]

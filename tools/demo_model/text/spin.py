@@ -79,10 +79,10 @@ def capital(text):
 
 
 _SWAP = {
-    "I am": "you are", "I was": "you were", "I'm": "you are", "I've": "you have", "I": "you", "am": "are", "my": "your",
+    "I am": "you are", "I was": "you were", "was I": "were you", "I'm": "you are", "I've": "you have", "I": "you", "am": "are", "my": "your",
     "me": "you", "mine": "yours", "myself": "yourself", "our": "your", "we": "you",
 }  # fmt: skip
-_SWAP_WORDS = re.compile(r"\b(I am|I was|I'm|I've|I|am|my|me|mine|myself|our|we)\b(?![^{]*})")
+_SWAP_WORDS = re.compile(r"\b(I am|I was|was I|I'm|I've|I|am|my|me|mine|myself|our|we)\b(?![^{]*})")
 
 
 @lru_cache(maxsize=65536)

@@ -21,7 +21,7 @@ _TROUBLE = (
     ("had nobody to play with", "waited at the window", "had a friend for life"),
     ("heard a strange noise at night", "crept out with a candle", "found that it was only the wind"),
     ("found a letter without a name", "went from door to door with it", "gave it to the right person"),
-    ("wanted to see the sea", "packed a bag and set out", "stood on the beach one morning"),
+    ("wanted to see the sea", "packed a bag and set out", "stood on the beach"),
     ("had to cross the wide river", "built a raft from driftwood", "reached the other side"),
 )
 _SPOTS = (
@@ -47,9 +47,9 @@ class Story:
         self.hero, self.kind, self.helper, self.place, self.trouble = hero, kind, helper, place, trouble
 
 
-def tell_story(rng, memory, held=False):
+def tell_story(rng, memory, held=False, plain=False):
     known = [f for f in memory.known() if f.key[0] == "named" or f.key == ("user", "name")]
-    pick = rng.random()
+    pick = 1.0 if plain else rng.random()
     own = about = ""
     hero, kind = names.person(rng, held), from_list(rng, words.ANIMALS, held)
     if known and pick < 0.2:
@@ -71,7 +71,8 @@ def tell_story(rng, memory, held=False):
     trouble, effort, end = rng.choice(_TROUBLE)
     thing, place, spot = from_list(rng, words.THINGS, held), rng.choice(_WHERE), rng.choice(_SPOTS)
     helper_kind = from_list(rng, words.ANIMALS + words.JOBS, held)
-    helper = f"{article(helper_kind)} {helper_kind} called {names.person(rng, held)}" if rng.random() < 0.5 else f"{article(helper_kind)} {helper_kind}"
+    friend = names.person(rng, held)
+    helper = f"{article(helper_kind)} {helper_kind} called {friend}" if friend != hero and rng.random() < 0.5 else f"{article(helper_kind)} {helper_kind}"
     feeling = rng.choice(_FEELING)
     slots = {"n": hero, "k": kind, "t": thing, "p": spot, "h": helper, "f": from_list(rng, words.FOODS, held), "w": place,
              "g": feeling, "a": article(feeling), "his": rng.choice(("his", "her", "its"))}  # fmt: skip
@@ -102,7 +103,11 @@ def about_story(rng, memory, held=False):
     story = memory.story
     if story is None:
         user = rng.choice(("What was your story about?", "Who was in your story?", "How did the story end?"))
-        return [(user, "I have not told you a story yet. Shall I tell you one?")]
+        turns = [(user, "I have not told you a story yet. Shall I tell you one?")]
+        if rng.random() < 0.6:
+            yes = rng.choice(("Yes", "Yes, please", "Please do", "Sure", "Okay", "Yes please", "Go ahead"))
+            turns.append((noise.sloppy(yes + rng.choice(".!"), rng), tell_story(rng, memory, held, plain=True)[0][1]))
+        return turns
     choices = [
         ("[who was the story about|who was in [the|your] story|what was the story about|what was your story about]",
          f"The story was about {story.hero}, {article(story.kind)} {story.kind}."),

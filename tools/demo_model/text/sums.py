@@ -2,7 +2,7 @@
 
 from . import names, noise, words
 from .names import from_list, several
-from .spin import capital, listing, render
+from .spin import article, capital, listing, render
 
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 
@@ -105,9 +105,8 @@ def general(rng, memory, held=False):
         return [(_say(rng, user), f"The opposite of {a} is {b}.")]
     if kind < 0.6:
         animal, sound = rng.choice(list(_SOUNDS.items()))
-        user = render("[what does a {a} say|what sound does a {a} make|which sound does a {a} make]", rng, {"a": animal})
-        article = "An" if animal[0] in "aeiou" else "A"
-        return [(_say(rng, user), f"{article} {animal} says {sound}.")]
+        user = render("[what does {x} {a} say|what sound does {x} {a} make|which sound does {x} {a} make]", rng, {"a": animal, "x": article(animal)})
+        return [(_say(rng, user), f"{capital(article(animal))} {animal} says {sound}.")]
     what, pool = rng.choice(list(_NAMES_OF.items()))
     n = rng.randint(2, 5)
     items = several(rng, pool, n)
