@@ -109,7 +109,7 @@ def general(rng, memory, held=False):
         return [(_say(rng, user), f"{capital(article(animal))} {animal} says {sound}.")]
     what, pool = rng.choice(list(_NAMES_OF.items()))
     n = rng.randint(2, 5)
-    items = several(rng, pool, n)
+    items = several(rng, pool, n, real=True)
     user = render("[name|tell me|give me|can you name|list] {n} {w}", rng, {"n": rng.choice((n, _WORDS[n])), "w": what})
     return [(_say(rng, user, "."), capital(listing(items)) + ".")]
 
