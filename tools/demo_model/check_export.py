@@ -1,6 +1,6 @@
 """Checks an exported GGUF file against transformers: its own GGUF reader, its own Llama, its own chat template.
 
-    python3 check_export.py OUT [--dialogues N]
+    python3 check_export.py [demo.gguf] [--dialogues N]
 
 Along held-out dialogues the greedy token of both must agree wherever the first two logits are more than 0.1 apart,
 and at 99 % of all positions.
@@ -8,32 +8,24 @@ and at 99 % of all positions.
 
 import argparse
 import os
+import tempfile
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model import Config, Decoder, rope_tables
+import export
+import gguf_reader
+from model import Decoder, rope_tables
 from text import dialogue
 from tokenizer import Encoder
 
 
-def load_ours(folder):
-    """Our decoder with the values of the Q8_0 file, read from OUT/hf."""
-    from safetensors.torch import load_file
-
-    import json
-
-    with open(os.path.join(folder, "hf", "config.json"), encoding="utf-8") as file:
-        c = json.load(file)
-    config = Config(
-        vocab_size=c["vocab_size"], width=c["hidden_size"], layers=c["num_hidden_layers"],
-        heads=c["num_attention_heads"], kv_heads=c["num_key_value_heads"], ffn=c["intermediate_size"],
-        context=c["max_position_embeddings"], rope_base=c["rope_theta"], eps=c["rms_norm_eps"],
-    )  # fmt: skip
+def load_ours(path):
+    """Our decoder with the values of a GGUF file, its configuration and its tokenizer."""
+    config, state, spec, _ = gguf_reader.read(path)
     model = Decoder(config)
-    weights = load_file(os.path.join(folder, "hf", "model.safetensors"))
-    model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
-    return model.eval(), config
+    model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
+    return model.eval(), config, Encoder(spec)
 
 
 def dialogues(count, held=True, messages=24):
@@ -45,13 +37,18 @@ def dialogues(count, held=True, messages=24):
 @torch.no_grad()
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("out")
+    p.add_argument("gguf", nargs="?", default=os.path.join(os.path.dirname(__file__), "demo.gguf"))
     p.add_argument("--dialogues", type=int, default=20)
     a = p.parse_args()
-    encoder = Encoder(os.path.join(a.out, "tokenizer.json"))
-    ours, config = load_ours(a.out)
-    theirs = AutoModelForCausalLM.from_pretrained(a.out, gguf_file="demo.gguf", dtype=torch.float32).eval()
-    their_tokenizer = AutoTokenizer.from_pretrained(os.path.join(a.out, "hf"))
+    ours, config, encoder = load_ours(a.gguf)
+    folder, name = os.path.split(os.path.abspath(a.gguf))
+    theirs = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval()
+    with tempfile.TemporaryDirectory() as hf:
+        export.from_gguf(a.gguf, hf)
+        their_tokenizer = AutoTokenizer.from_pretrained(hf)
+        same_weights = AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32).state_dict()
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(value, same_weights[key]), f"{key}: the Hugging Face directory differs from the GGUF file"
     cos, sin = rope_tables(config, config.context, "cpu")
     positions = same = clear_wrong = 0
     worst = 0.0

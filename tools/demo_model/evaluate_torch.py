@@ -1,8 +1,6 @@
 """Recall, ends and loops of a trained model, measured in PyTorch on held-out names and facts.
 
-    python3 evaluate_torch.py OUT [--each N] [--json FILE]
-
-OUT holds tokenizer.json and hf/ (whose weights are those of the Q8_0 file).
+    python3 evaluate_torch.py [demo.gguf] [--each N] [--json FILE]
 """
 
 import argparse
@@ -15,7 +13,7 @@ import torch
 import probes
 from check_export import load_ours
 from model import rope_tables
-from tokenizer import END, Encoder
+from tokenizer import END
 
 MOST_TOKENS = 160
 
@@ -94,15 +92,14 @@ def score(found, table):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("out")
+    p.add_argument("gguf", nargs="?", default=os.path.join(os.path.dirname(__file__), "demo.gguf"))
     p.add_argument("--each", type=int, default=100)
     p.add_argument("--rows", type=int, default=64, help="prompts answered together")
     p.add_argument("--show", type=int, default=12, help="wrong answers to print")
     p.add_argument("--json")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     a = p.parse_args()
-    encoder = Encoder(os.path.join(a.out, "tokenizer.json"))
-    model, config = load_ours(a.out)
+    model, config, encoder = load_ours(a.gguf)
     dtype = torch.float32
     model = model.to(a.device, dtype)
     todo = sorted(probes.probes(encoder, a.each), key=lambda probe: sum(len(text) for _, text in probe.messages))

@@ -1,16 +1,21 @@
-"""Writes a trained model as a Hugging Face directory and as GGUF (Q8_0 and F16)."""
+"""Writes a trained model as a Hugging Face directory and as GGUF (Q8_0 and F16).
+
+    python3 export.py demo.gguf FOLDER     # the Hugging Face directory of a model file of ours
+"""
 
 import json
 import os
+import sys
 
 import numpy as np
 
 import gguf_file
+import gguf_reader
 import tokenizer as tk
 
 
 def export(model, config, folder):
-    """OUT/demo.gguf (Q8_0), OUT/demo-f16.gguf, OUT/hf/ (weights f32, as they will be read from the Q8_0 file)."""
+    """OUT/demo.gguf (Q8_0), OUT/demo-f16.gguf, OUT/hf/ (weights f32, those of the Q8_0 file)."""
     state = {name: p.detach().float().cpu().numpy() for name, p in model.state_dict().items()}
     with open(os.path.join(folder, "tokenizer.json"), encoding="utf-8") as file:
         spec = json.load(file)
@@ -18,14 +23,7 @@ def export(model, config, folder):
         path = os.path.join(folder, name)
         gguf_file.write(path, state, config, spec, kind)
         print(f"{path}: {os.path.getsize(path)} bytes", flush=True)
-    hugging_face(state, config, os.path.join(folder, "hf"), spec)
-
-
-def rounded(name, array):
-    """The values that a reader of the Q8_0 file sees."""
-    if array.ndim < 2:
-        return array
-    return gguf_file.dequantize_q8_0(gguf_file.quantize_q8_0(array), array.shape)
+    from_gguf(os.path.join(folder, "demo.gguf"), os.path.join(folder, "hf"))
 
 
 def hugging_face(state, config, folder, spec):
@@ -33,7 +31,7 @@ def hugging_face(state, config, folder, spec):
     from tokenizers import Tokenizer
 
     tk.save(Tokenizer.from_str(json.dumps(spec)), folder)
-    weights = {"model." + name: np.ascontiguousarray(rounded(name, array)) for name, array in state.items()}
+    weights = {"model." + name: np.ascontiguousarray(array) for name, array in state.items()}
     save_file(weights, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     settings = {
         "architectures": ["LlamaForCausalLM"],
@@ -58,3 +56,14 @@ def hugging_face(state, config, folder, spec):
     }
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(settings, file, indent=2)
+
+
+def from_gguf(path, folder):
+    config, state, spec, _ = gguf_reader.read(path)
+    hugging_face(state, config, folder, spec)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    from_gguf(sys.argv[1], sys.argv[2])

@@ -40,17 +40,15 @@ def _plain(spec):
 
 
 class Encoder:
-    """Text to ids, one remembered word at a time; text never yields a special token."""
+    """Text to ids and back; text never yields a special token."""
 
-    def __init__(self, path):
-        with open(path, encoding="utf-8") as file:
-            spec = json.load(file)
-        self.vocab_size = len(spec["model"]["vocab"])
-        spec["added_tokens"] = []
-        self._bpe = Tokenizer.from_str(json.dumps(spec))
+    def __init__(self, spec):
+        """`spec` is a parsed tokenizer.json, or the path of one."""
+        if isinstance(spec, str):
+            with open(spec, encoding="utf-8") as file:
+                spec = json.load(file)
+        self._bpe = Tokenizer.from_str(json.dumps(dict(spec, added_tokens=[])))
         self._bpe.decoder = decoders.ByteLevel()
-        self._cut = self._bpe.pre_tokenizer
-        self._turns = {}
 
     def encode(self, text):
         return self._bpe.encode(text, add_special_tokens=False).ids
