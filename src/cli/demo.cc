@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 struct DemoOptions {
     std::string tell = "Hello! My name is Ada and my cat is called Biscuit.";
     std::string ask = "Tell me a story, please.";
-    std::string recall = "What is my name?";
+    std::string recall = "What is my cat called, and what is my name?";
     uint32_t freeze_after_tokens = 12;
     uint64_t seed = 1;
     std::string temperature = "0.6";
