@@ -5,18 +5,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <limits>
 #include <utility>
 
+#include "memory/page_map.h"
+
 namespace driftwood::memory {
 namespace {
 
 constexpr int kReserveFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-constexpr uint64_t kPagemapPresent = uint64_t{1} << 63;  // Documentation/admin-guide/mm/pagemap.rst
 
 bool rounds_up(size_t bytes) { return bytes <= std::numeric_limits<size_t>::max() - (page_size() - 1); }
 
@@ -157,29 +156,23 @@ Result<void> Region::reset(size_t offset, size_t length) {
     return {};
 }
 
-Result<size_t> Region::resident_bytes() const {
-    if (size_ == 0) return size_t{0};
-    const int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return errno_error("memory.resident_bytes", "/proc/self/pagemap");
-    std::array<uint64_t, 4096> entries;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by pread
-    const size_t pages = size_ / page_size();
-    const size_t first = reinterpret_cast<uintptr_t>(base_) / page_size();
-    size_t resident = 0;
-    for (size_t page = 0; page < pages;) {
-        const size_t want = std::min(entries.size(), pages - page);
-        const ssize_t got =
-            pread(fd, entries.data(), want * sizeof(uint64_t), static_cast<off_t>((first + page) * sizeof(uint64_t)));
-        if (got <= 0) {
-            const Error failure = errno_error("memory.resident_bytes", "/proc/self/pagemap");
-            close(fd);
-            return failure;
-        }
-        const size_t read = static_cast<size_t>(got) / sizeof(uint64_t);
-        for (size_t i = 0; i < read; ++i) resident += (entries[i] & kPagemapPresent) != 0;
-        page += read;
+Result<std::vector<PageRange>> Region::changed_pages(std::span<const uint8_t> before, ChangeProbe probe) const {
+    switch (probe) {
+        case ChangeProbe::kScan: return private_pages_by_scan(base_, size_);
+        case ChangeProbe::kPageMap: return private_pages_by_page_map(base_, size_);
+        case ChangeProbe::kCompare: return different_pages(bytes(), before);
+        case ChangeProbe::kBest: break;
     }
-    close(fd);
-    return resident * page_size();
+    if (auto pages = private_pages_by_scan(base_, size_); pages.ok()) return pages;
+    if (auto pages = private_pages_by_page_map(base_, size_); pages.ok()) return pages;
+    return different_pages(bytes(), before);
+}
+
+Result<Footprint> Region::footprint() const { return footprint_of(base_, size_); }
+
+Result<size_t> Region::resident_bytes() const {
+    DW_ASSIGN(const Footprint footprint, this->footprint());
+    return footprint.resident_bytes;
 }
 
 bool Region::contains(const void* pointer, size_t length) const {

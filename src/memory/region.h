@@ -15,8 +15,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
+#include "memory/page_range.h"
 
 namespace driftwood::memory {
 
@@ -55,9 +57,19 @@ class Region {
     // Makes [offset, offset + length) anonymous zero pages again, whatever backed it. Multiples of page_size().
     Result<void> reset(size_t offset, size_t length);
 
-    // Bytes of [0, size()) that are resident in this process's page table, shared with a file or not. Linux only
-    // (/proc/self/pagemap); kIo where that cannot be read.
-    Result<size_t> resident_bytes() const;
+    // The pages that may have changed since their mark. A page's mark is what last put bytes there: map_file (the
+    // file's bytes) or grow and reset (zeros). So after the pages have been written into a new image, mapping that
+    // image is the next mark. Never leaves a changed page out, wherever the system keeps it; under a file map it names
+    // exactly the pages written to, in anonymous memory also some that were only read or lie in a huge page with a
+    // written one. Ranges ascend and do not touch. `before` is what the Region showed at the mark (zeros behind its
+    // end): only kCompare reads it, and kBest where nothing better works.
+    Result<std::vector<PageRange>> changed_pages(std::span<const uint8_t> before,
+                                                 ChangeProbe probe = ChangeProbe::kBest) const;
+
+    // Where the bytes of [0, size()) are. Linux only (/proc/self/pagemap): kUnsupported elsewhere, kIo where that
+    // cannot be read.
+    Result<Footprint> footprint() const;
+    Result<size_t> resident_bytes() const;  // footprint().resident_bytes
 
     // Whether [pointer, pointer + length) lies inside [base, base + size()).
     bool contains(const void* pointer, size_t length) const;

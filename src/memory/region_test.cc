@@ -11,47 +11,14 @@
 #include <type_traits>
 #include <vector>
 
+#include "memory/test_file.h"
+
 namespace driftwood::memory {
 namespace {
 
 static_assert(!std::is_copy_constructible_v<Region> && !std::is_copy_assignable_v<Region>);
 
 const size_t kPage = page_size();
-
-// An anonymous file with these bytes, closed with the object.
-class TestFile {
-  public:
-    explicit TestFile(const std::vector<uint8_t>& bytes) : fd_(memfd_create("region_test", MFD_CLOEXEC)) {
-        EXPECT_EQ(pwrite(fd_, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
-    }
-    ~TestFile() { close(fd_); }
-    int fd() const { return fd_; }
-    std::vector<uint8_t> bytes(size_t length) const {
-        std::vector<uint8_t> out(length);
-        EXPECT_EQ(pread(fd_, out.data(), length, 0), static_cast<ssize_t>(length));
-        return out;
-    }
-
-  private:
-    int fd_;
-};
-
-std::vector<uint8_t> random_bytes(size_t length, uint64_t seed) {
-    std::mt19937_64 rng(seed);
-    std::vector<uint8_t> out(length);
-    std::generate(out.begin(), out.end(), [&] { return static_cast<uint8_t>(rng()); });
-    return out;
-}
-
-Region region_of(size_t capacity, size_t size) {
-    Region region = Region::reserve(capacity).value();
-    region.grow(size).value();
-    return region;
-}
-
-bool all_zero(std::span<const uint8_t> bytes) {
-    return std::all_of(bytes.begin(), bytes.end(), [](uint8_t b) { return b == 0; });
-}
 
 TEST(PageSizeTest, is_the_systems_and_rounding_reaches_the_next_page) {
     EXPECT_EQ(kPage, static_cast<size_t>(sysconf(_SC_PAGESIZE)));
@@ -197,6 +164,13 @@ TEST(RegionTest, counts_only_resident_pages) {
     EXPECT_EQ(region.resident_bytes().value(), 4 * kPage);
     ASSERT_TRUE(region.map_file(0, file.fd(), 0, 4 * kPage).ok());
     EXPECT_EQ(region.resident_bytes().value(), 2 * kPage);
+    static_cast<void>(*const_cast<volatile uint8_t*>(region.base() + kPage));  // brings pages of the file
+    region.base()[0] = 1;                                                      // and one of its own
+    const Footprint footprint = region.footprint().value();
+    EXPECT_GE(footprint.shared_bytes, kPage);
+    EXPECT_LE(footprint.shared_bytes, 3 * kPage);
+    EXPECT_EQ(footprint.resident_bytes - footprint.shared_bytes, 3 * kPage);
+    EXPECT_EQ(footprint.swapped_bytes, 0u);
     ASSERT_TRUE(region.reset(0, region.size()).ok());
     EXPECT_EQ(region.resident_bytes().value(), 0u);
 }

@@ -1,0 +1,25 @@
+// What the kernel says about the pages of a range: which are private to this process, how many are resident. For this
+// folder only. Errors: kUnsupported where this system does not say, kIo where it should and does not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "memory/page_range.h"
+
+namespace driftwood::memory {
+
+// The pages of [base, base + size) that are this process's own: written since they were mapped, wherever they are now
+// (in memory or in swap). Ranges ascend and do not touch. Both give the same answer.
+Result<std::vector<PageRange>> private_pages_by_scan(const uint8_t* base, size_t size);      // Linux 6.7 and later
+Result<std::vector<PageRange>> private_pages_by_page_map(const uint8_t* base, size_t size);  // any Linux
+
+// The pages of `now` that differ from `before`, which counts as zeros behind its end. Reads every byte, on any system.
+std::vector<PageRange> different_pages(std::span<const uint8_t> now, std::span<const uint8_t> before);
+
+Result<Footprint> footprint_of(const uint8_t* base, size_t size);
+
+}  // namespace driftwood::memory
