@@ -8,22 +8,29 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "compute/gemm.h"
 #include "memory/region.h"
 
 namespace driftwood::compute {
 
-// C [m, n] = A [m, k] · B [k, n] (+ C when accumulate), f32, row-major with leading dimensions in elements. One fma
-// chain per output over ascending k from +0; accumulate is one addition of the old C at the end.
-struct GemmF32 {
-    uint64_t a_offset = 0, b_offset = 0, c_offset = 0;  // bytes from the Region's base, multiples of 4
+// C [m, n] = A [m, k] · B [k, n] (+ C when accumulate), row-major with leading dimensions in elements; a transposed A
+// is stored as [k, m], a transposed B as [n, k]. Inputs are widened to float exactly; one fma chain per output over
+// ascending k from +0; accumulate is one addition of the old C at the end; one rounding to C's type.
+struct Gemm {
+    uint64_t a_offset = 0, b_offset = 0, c_offset = 0;  // bytes from the Region's base, multiples of the element's size
     uint32_t m = 0, n = 0, k = 0;
     uint32_t lda = 0, ldb = 0, ldc = 0;
     bool accumulate = false;
+    ElementType a_type = ElementType::kF32, b_type = ElementType::kF32, c_type = ElementType::kF32;
+    Transpose a_transpose = Transpose::kNo, b_transpose = Transpose::kNo;
 };
 
-// Whether all three extents lie inside `size_bytes`, leading dimensions cover their rows, offsets are aligned, C
-// overlaps neither A nor B, and nothing overflows. kInvalidArgument names the first thing that does not hold.
-Result<void> check_gemm(const GemmF32& gemm, uint64_t size_bytes);
+using GemmF32 = Gemm;  // for who sets nothing below accumulate
+
+// Whether all three extents lie inside `size_bytes`, leading dimensions cover their rows, offsets are aligned, types
+// are types, C overlaps neither A nor B, and nothing overflows. kInvalidArgument names the first thing that does not
+// hold.
+Result<void> check_gemm(const Gemm& gemm, uint64_t size_bytes);
 
 class Device {
   public:
@@ -32,10 +39,11 @@ class Device {
     // The address at which kernels of this device see the Region's first byte: the same pointer where memory is shared.
     virtual const uint8_t* address(const memory::Region& region) const = 0;
     // Checks (check_gemm against region.size()) and runs; returns when the result is in place.
-    virtual Result<void> gemm(memory::Region& region, const GemmF32& gemm) = 0;
+    virtual Result<void> gemm(memory::Region& region, const Gemm& gemm) = 0;
 };
 
-// "reference" or "cpu" (vectorised where the machine allows).
-Result<std::unique_ptr<Device>> make_device(std::string_view name);
+// "reference" or "cpu": vectorised where the machine allows, on `threads` threads with the caller (0: one per core that
+// this process may use). Helper threads start with the first operation that is worth it and sleep in between.
+Result<std::unique_ptr<Device>> make_device(std::string_view name, uint32_t threads = 0);
 
 }  // namespace driftwood::compute

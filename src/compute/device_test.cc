@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "compute/cpu/gemm.h"
 #include "compute/engine_test.h"
 #include "compute/reference/reference.h"
 #include "compute/test_spec.h"
@@ -62,19 +63,17 @@ TEST(device, gemm_of_128_is_right_to_float64_and_the_same_on_both_devices) {
 
 // ---- kernels against the reference
 
-using GemmFunction = decltype(&reference::gemm_f32);
-
 struct Candidate {
     const char* name;
-    GemmFunction gemm;
+    const GemmKernels* kernels;
     bool available;
 };
 
 std::vector<Candidate> candidates() {
     std::vector<Candidate> all;
 #if defined(DRIFTWOOD_X86)
-    all.push_back({"avx512", avx512::gemm_f32, cpu_has_avx512()});
-    all.push_back({"avx2", avx2::gemm_f32, cpu_has_avx2()});
+    all.push_back({"avx512", &avx512::gemm_kernels(), cpu_has_avx512()});
+    all.push_back({"avx2", &avx2::gemm_kernels(), cpu_has_avx2()});
 #endif
     return all;
 }
@@ -94,23 +93,51 @@ std::vector<float> numbers(TestRandom& random, size_t count, int style) {
     return values;
 }
 
+struct Shape {
+    uint32_t m, n, k;
+};
+
+// The whole buffer of C is compared, with what lies between and behind its rows.
+void expect_bits_of_reference(CpuGemm& gemm, TestRandom& random, Shape s, int style) {
+    const uint32_t lda = s.k + style, ldb = s.n + 2 * style, ldc = s.n + style;
+    const auto a = numbers(random, size_t{s.m} * lda + 1, style % 2);
+    const auto b = numbers(random, size_t{s.k} * ldb + 1, style % 2);
+    const auto c = numbers(random, size_t{s.m} * ldc + 64, 0);
+    std::vector<float> got = c, want = c;
+    GemmArgs args{.a = a.data(), .b = b.data(), .c = got.data(), .m = s.m, .n = s.n, .k = s.k};
+    args.lda = lda, args.ldb = ldb, args.ldc = ldc;
+    args.accumulate = style >= 2;
+    gemm.run(args);
+    args.c = want.data();
+    reference::gemm(args);
+    EXPECT_TRUE(same_bits(got, want)) << s.m << " x " << s.n << " x " << s.k << ", style " << style;
+}
+
 TEST_P(GemmOf, has_the_bits_of_the_reference_and_touches_nothing_else) {
     TestRandom random(2);
-    for (const uint32_t m : {1U, 3U, 8U, 13U}) {
+    CpuGemm gemm(*GetParam().kernels, 3);
+    for (const uint32_t m : {1U, 2U, 5U, 6U, 11U, 12U, 13U, 29U}) {
         for (const uint32_t n : {1U, 7U, 16U, 17U, 32U, 45U}) {
             for (const uint32_t k : {0U, 1U, 31U}) {
-                for (int style = 0; style < 4; ++style) {
-                    const uint32_t lda = k + style, ldb = n + 2 * style, ldc = n + style;
-                    const auto a = numbers(random, size_t{m} * lda + 1, style % 2);
-                    const auto b = numbers(random, size_t{k} * ldb + 1, style % 2);
-                    const auto c = numbers(random, size_t{m} * ldc + 64, 0);
-                    std::vector<float> got = c, want = c;
-                    GetParam().gemm(a.data(), b.data(), got.data(), m, n, k, lda, ldb, ldc, style >= 2);
-                    reference::gemm_f32(a.data(), b.data(), want.data(), m, n, k, lda, ldb, ldc, style >= 2);
-                    EXPECT_TRUE(same_bits(got, want)) << m << " x " << n << " x " << k << ", style " << style;
-                }
+                for (int style = 0; style < 4; ++style) expect_bits_of_reference(gemm, random, {m, n, k}, style);
             }
         }
+    }
+}
+
+TEST_P(GemmOf, has_the_bits_of_the_reference_across_blocks_and_threads) {
+    TestRandom random(3);
+    for (const uint32_t threads : {1U, 4U}) {
+        CpuGemm gemm(*GetParam().kernels, threads);
+        // Just below, at and above the borders of blocks: rows, columns and depth.
+        expect_bits_of_reference(gemm, random, {503, 33, 255}, 0);
+        expect_bits_of_reference(gemm, random, {505, 31, 256}, 2);
+        expect_bits_of_reference(gemm, random, {13, 513, 257}, 0);
+        expect_bits_of_reference(gemm, random, {7, 1025, 513}, 2);
+        expect_bits_of_reference(gemm, random, {97, 96, 1030}, 3);
+        expect_bits_of_reference(gemm, random, {200, 210, 40}, 1);
+        expect_bits_of_reference(gemm, random, {1, 700, 1500}, 2);
+        expect_bits_of_reference(gemm, random, {1100, 1, 1000}, 2);
     }
 }
 

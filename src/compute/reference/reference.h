@@ -1,6 +1,7 @@
 // The reference: the numerics contract as plain scalar code. See kernels.h for what each function takes and returns.
 #pragma once
 
+#include "compute/gemm.h"
 #include "compute/kernels.h"
 
 namespace driftwood::compute::reference {
@@ -20,9 +21,7 @@ void add(float* x, const float* y, uint32_t n);
 void embed_q8_0(const uint8_t* row, uint32_t n, float* out);
 bool all_finite(const float* x, uint32_t n);
 
-// Rule 10. c [m, n] = a [m, k] b [k, n], row-major, leading dimensions in elements; with `accumulate` the old c is
-// added.
-void gemm_f32(const float* a, const float* b, float* c, uint32_t m, uint32_t n, uint32_t k, uint32_t lda, uint32_t ldb,
-              uint32_t ldc, bool accumulate);
+// Rule 10.
+void gemm(const GemmArgs& args);
 
 }  // namespace driftwood::compute::reference

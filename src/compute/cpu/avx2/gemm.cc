@@ -1,5 +1,5 @@
-// Rule 10: matrix product over a guest's floats. Lanes are columns, so every output keeps its own fma chain over
-// ascending k; a tile of outputs stays in registers from the first k to the last.
+// Rule 10: matrix product over a guest's numbers. Lanes are columns, so every output keeps its own fma chain over
+// ascending k: 6 rows of 16 columns are 12 chains, what 16 registers hold.
 #include "compute/cpu/avx2/avx2.h"
 
 #include <immintrin.h>
@@ -11,64 +11,106 @@ namespace driftwood::compute::avx2 {
 namespace {
 
 constexpr uint32_t kLanes = 8;
-constexpr uint32_t kTileRows = 4;
+constexpr uint32_t kTileRows = 6;
+constexpr uint32_t kTileCols = 2 * kLanes;
 
-struct Matrices {
-    const float* a;
-    const float* b;
-    float* c;
-    uint32_t k, lda, ldb, ldc;
-    bool accumulate;
-};
-
-// All ones in the first `count` lanes.
-__m256i first_lanes(uint32_t count) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(count < kLanes ? count : kLanes)), lane);
-}
-
-// Writes a finished sum: the old c is added when asked for, and every NaN becomes the same one.
-void finish(float* c, __m256i mask, __m256 sum, bool accumulate) {
-    if (accumulate) sum = _mm256_add_ps(_mm256_maskload_ps(c, mask), sum);
-    const __m256 nan = _mm256_cmp_ps(sum, sum, _CMP_UNORD_Q);
-    _mm256_maskstore_ps(c, mask, _mm256_blendv_ps(sum, _mm256_set1_ps(__builtin_nanf("")), nan));
-}
-
-// Outputs [row, row + Rows) x [col, col + 16), columns as the masks say.
 template <uint32_t Rows>
-void tile(const Matrices& x, size_t row, size_t col, __m256i low, __m256i high) {
-    __m256 sum[Rows][2];
-    for (uint32_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
-    for (size_t p = 0; p < x.k; ++p) {
-        const float* b = x.b + p * x.ldb + col;
-        const __m256 b0 = _mm256_maskload_ps(b, low);
-        const __m256 b1 = _mm256_maskload_ps(b + kLanes, high);
+void tile_of(const float* a, const float* b, float* sum, uint32_t k, bool first) {
+    __m256 chain[Rows][2];
+#pragma GCC unroll 6
+    for (uint32_t r = 0; r < Rows; ++r) {
+        chain[r][0] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(sum + size_t{r} * kTileCols);
+        chain[r][1] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(sum + size_t{r} * kTileCols + kLanes);
+    }
+    for (uint32_t p = 0; p < k; ++p, a += kTileRows, b += kTileCols) {
+        const __m256 b0 = _mm256_load_ps(b);
+        const __m256 b1 = _mm256_load_ps(b + kLanes);
+#pragma GCC unroll 6
         for (uint32_t r = 0; r < Rows; ++r) {
-            const __m256 a = _mm256_set1_ps(x.a[(row + r) * x.lda + p]);
-            sum[r][0] = _mm256_fmadd_ps(a, b0, sum[r][0]);
-            sum[r][1] = _mm256_fmadd_ps(a, b1, sum[r][1]);
+            const __m256 value = _mm256_broadcast_ss(a + r);
+            chain[r][0] = _mm256_fmadd_ps(value, b0, chain[r][0]);
+            chain[r][1] = _mm256_fmadd_ps(value, b1, chain[r][1]);
         }
     }
+#pragma GCC unroll 6
     for (uint32_t r = 0; r < Rows; ++r) {
-        float* c = x.c + (row + r) * x.ldc + col;
-        finish(c, low, sum[r][0], x.accumulate);
-        finish(c + kLanes, high, sum[r][1], x.accumulate);
+        _mm256_storeu_ps(sum + size_t{r} * kTileCols, chain[r][0]);
+        _mm256_storeu_ps(sum + size_t{r} * kTileCols + kLanes, chain[r][1]);
     }
+}
+
+void tile(const float* a, const float* b, float* sum, uint32_t rows, uint32_t k, bool first) {
+    using Tile = void (*)(const float*, const float*, float*, uint32_t, bool);
+    static constexpr Tile kTiles[kTileRows] = {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>};
+    kTiles[rows - 1](a, b, sum, k, first);
+}
+
+// All ones in the first lanes of what is left of n values from i on.
+__m256i lanes_left(uint32_t i, uint32_t n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n - i < kLanes ? n - i : kLanes)), lane);
+}
+
+void finish(const float* sum, const float* old, float* out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += kLanes) {
+        const __m256i mask = lanes_left(i, n);
+        __m256 x = _mm256_maskload_ps(sum + i, mask);
+        if (old != nullptr) x = _mm256_add_ps(_mm256_maskload_ps(old + i, mask), x);
+        const __m256 nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+        _mm256_maskstore_ps(out + i, mask, _mm256_blendv_ps(x, _mm256_set1_ps(__builtin_nanf("")), nan));
+    }
+}
+
+// Runs `eight` on full groups of 8 values and on a copy of what is left: 16-bit lanes have no masks here.
+template <class In, class Out, class Eight>
+void by_eights(const In* in, Out* out, uint32_t n, Eight eight) {
+    uint32_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) eight(in + i, out + i);
+    if (i == n) return;
+    In last_in[kLanes] = {};
+    Out last_out[kLanes];
+    for (uint32_t l = 0; l < n - i; ++l) last_in[l] = in[i + l];
+    eight(last_in, last_out);
+    for (uint32_t l = 0; l < n - i; ++l) out[i + l] = last_out[l];
+}
+
+__m128i load_16(const uint16_t* in) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(in)); }
+void store_16(uint16_t* out, __m128i x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(out), x); }
+
+void widen_f16(const uint16_t* in, float* out, uint32_t n) {
+    by_eights(in, out, n, [](const uint16_t* x, float* y) { _mm256_storeu_ps(y, _mm256_cvtph_ps(load_16(x))); });
+}
+
+void widen_bf16(const uint16_t* in, float* out, uint32_t n) {
+    by_eights(in, out, n, [](const uint16_t* x, float* y) {
+        const __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(x)), 16);
+        _mm256_storeu_ps(y, _mm256_castsi256_ps(wide));
+    });
+}
+
+void narrow_f16(const float* in, uint16_t* out, uint32_t n) {
+    by_eights(in, out, n, [](const float* x, uint16_t* y) {
+        store_16(y, _mm256_cvtps_ph(_mm256_loadu_ps(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    });
+}
+
+void narrow_bf16(const float* in, uint16_t* out, uint32_t n) {
+    by_eights(in, out, n, [](const float* x, uint16_t* y) {
+        const __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(x));
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        // 0x7FC00000 rounds to 0x7FC0 like any number.
+        const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+        const __m256i high = _mm256_srli_epi32(rounded, 16);
+        store_16(y, _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+    });
 }
 
 }  // namespace
 
-void gemm_f32(const float* a, const float* b, float* c, uint32_t m, uint32_t n, uint32_t k, uint32_t lda, uint32_t ldb,
-              uint32_t ldc, bool accumulate) {
-    const Matrices x{a, b, c, k, lda, ldb, ldc, accumulate};
-    for (size_t col = 0; col < n; col += 2 * kLanes) {
-        const auto left = static_cast<uint32_t>(n - col);
-        const __m256i low = first_lanes(left);
-        const __m256i high = first_lanes(left > kLanes ? left - kLanes : 0);
-        size_t row = 0;
-        for (; row + kTileRows <= m; row += kTileRows) tile<kTileRows>(x, row, col, low, high);
-        for (; row < m; ++row) tile<1>(x, row, col, low, high);
-    }
+const GemmKernels& gemm_kernels() {
+    static constexpr GemmKernels kKernels = {kTileRows, kTileCols,  tile,       finish,
+                                             widen_f16, widen_bf16, narrow_f16, narrow_bf16};
+    return kKernels;
 }
 
 }  // namespace driftwood::compute::avx2

@@ -2,6 +2,7 @@
 // reference/reference.h, with the same bits; see kernels.h for what each takes and returns.
 #pragma once
 
+#include "compute/gemm.h"
 #include "compute/kernels.h"
 
 namespace driftwood::compute::avx512 {
@@ -20,7 +21,7 @@ void add(float* x, const float* y, uint32_t n);
 void embed_q8_0(const uint8_t* row, uint32_t n, float* out);
 bool all_finite(const float* x, uint32_t n);
 
-void gemm_f32(const float* a, const float* b, float* c, uint32_t m, uint32_t n, uint32_t k, uint32_t lda, uint32_t ldb,
-              uint32_t ldc, bool accumulate);
+// Rule 10, for cpu/gemm.h.
+const GemmKernels& gemm_kernels();
 
 }  // namespace driftwood::compute::avx512

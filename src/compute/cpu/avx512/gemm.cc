@@ -1,5 +1,5 @@
-// Rule 10: matrix product over a guest's floats. Lanes are columns, so every output keeps its own fma chain over
-// ascending k; a tile of outputs stays in registers from the first k to the last.
+// Rule 10: matrix product over a guest's numbers. Lanes are columns, so every output keeps its own fma chain over
+// ascending k: 12 rows of 32 columns are 24 chains, enough to hide the latency of two fma units.
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/avx512/lanes.h"
 
@@ -7,59 +7,92 @@ namespace driftwood::compute::avx512 {
 
 namespace {
 
-constexpr uint32_t kTileRows = 8;
-constexpr uint32_t kTileRegisters = 2;
+constexpr uint32_t kTileRows = 12;
+constexpr uint32_t kTileCols = 2 * kLanes;
 
-struct Matrices {
-    const float* a;
-    const float* b;
-    float* c;
-    uint32_t k, lda, ldb, ldc;
-    bool accumulate;
-};
-
-// Writes a finished sum: the old c is added when asked for, and every NaN becomes the same one.
-void finish(float* c, __mmask16 mask, __m512 sum, bool accumulate) {
-    if (accumulate) sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, c), sum);
-    const __mmask16 nan = _mm512_cmp_ps_mask(sum, sum, _CMP_UNORD_Q);
-    _mm512_mask_storeu_ps(c, mask, _mm512_mask_mov_ps(sum, nan, _mm512_set1_ps(__builtin_nanf(""))));
-}
-
-// Outputs [row, row + Rows) x [col, col + 32), columns as the masks say.
 template <uint32_t Rows>
-void tile(const Matrices& x, size_t row, size_t col, __mmask16 low, __mmask16 high) {
-    __m512 sum[Rows][kTileRegisters];
-    for (uint32_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-    for (size_t p = 0; p < x.k; ++p) {
-        const float* b = x.b + p * x.ldb + col;
-        const __m512 b0 = _mm512_maskz_loadu_ps(low, b);
-        const __m512 b1 = _mm512_maskz_loadu_ps(high, b + kLanes);
+void tile_of(const float* a, const float* b, float* sum, uint32_t k, bool first) {
+    __m512 chain[Rows][2];
+#pragma GCC unroll 12
+    for (uint32_t r = 0; r < Rows; ++r) {
+        chain[r][0] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(sum + r * kTileCols);
+        chain[r][1] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(sum + r * kTileCols + kLanes);
+    }
+    for (uint32_t p = 0; p < k; ++p, a += kTileRows, b += kTileCols) {
+        const __m512 b0 = _mm512_load_ps(b);
+        const __m512 b1 = _mm512_load_ps(b + kLanes);
+#pragma GCC unroll 12
         for (uint32_t r = 0; r < Rows; ++r) {
-            const __m512 a = _mm512_set1_ps(x.a[(row + r) * x.lda + p]);
-            sum[r][0] = _mm512_fmadd_ps(a, b0, sum[r][0]);
-            sum[r][1] = _mm512_fmadd_ps(a, b1, sum[r][1]);
+            const __m512 value = _mm512_set1_ps(a[r]);
+            chain[r][0] = _mm512_fmadd_ps(value, b0, chain[r][0]);
+            chain[r][1] = _mm512_fmadd_ps(value, b1, chain[r][1]);
         }
     }
+#pragma GCC unroll 12
     for (uint32_t r = 0; r < Rows; ++r) {
-        float* c = x.c + (row + r) * x.ldc + col;
-        finish(c, low, sum[r][0], x.accumulate);
-        finish(c + kLanes, high, sum[r][1], x.accumulate);
+        _mm512_storeu_ps(sum + r * kTileCols, chain[r][0]);
+        _mm512_storeu_ps(sum + r * kTileCols + kLanes, chain[r][1]);
+    }
+}
+
+void tile(const float* a, const float* b, float* sum, uint32_t rows, uint32_t k, bool first) {
+    using Tile = void (*)(const float*, const float*, float*, uint32_t, bool);
+    static constexpr Tile kTiles[kTileRows] = {tile_of<1>, tile_of<2>,  tile_of<3>,  tile_of<4>,
+                                               tile_of<5>, tile_of<6>,  tile_of<7>,  tile_of<8>,
+                                               tile_of<9>, tile_of<10>, tile_of<11>, tile_of<12>};
+    kTiles[rows - 1](a, b, sum, k, first);
+}
+
+void finish(const float* sum, const float* old, float* out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += kLanes) {
+        const __mmask16 mask = lanes_left(i, n);
+        __m512 x = _mm512_maskz_loadu_ps(mask, sum + i);
+        if (old != nullptr) x = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, old + i), x);
+        const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+        _mm512_mask_storeu_ps(out + i, mask, _mm512_mask_mov_ps(x, nan, _mm512_set1_ps(__builtin_nanf(""))));
+    }
+}
+
+void widen_f16(const uint16_t* in, float* out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += kLanes) {
+        const __mmask16 mask = lanes_left(i, n);
+        _mm512_mask_storeu_ps(out + i, mask, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, in + i)));
+    }
+}
+
+void widen_bf16(const uint16_t* in, float* out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += kLanes) {
+        const __mmask16 mask = lanes_left(i, n);
+        const __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, in + i)), 16);
+        _mm512_mask_storeu_epi32(out + i, mask, wide);
+    }
+}
+
+void narrow_f16(const float* in, uint16_t* out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += kLanes) {
+        const __mmask16 mask = lanes_left(i, n);
+        const __m512 x = _mm512_maskz_loadu_ps(mask, in + i);
+        _mm256_mask_storeu_epi16(out + i, mask, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+}
+
+void narrow_bf16(const float* in, uint16_t* out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i += kLanes) {
+        const __mmask16 mask = lanes_left(i, n);
+        const __m512i x = _mm512_maskz_loadu_epi32(mask, in + i);
+        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(x, 16), _mm512_set1_epi32(1));
+        const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(x, _mm512_set1_epi32(0x7FFF)), odd);
+        // 0x7FC00000 rounds to 0x7FC0 like any number.
+        _mm256_mask_storeu_epi16(out + i, mask, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
     }
 }
 
 }  // namespace
 
-void gemm_f32(const float* a, const float* b, float* c, uint32_t m, uint32_t n, uint32_t k, uint32_t lda, uint32_t ldb,
-              uint32_t ldc, bool accumulate) {
-    const Matrices x{a, b, c, k, lda, ldb, ldc, accumulate};
-    for (size_t col = 0; col < n; col += kTileRegisters * kLanes) {
-        const auto left = static_cast<uint32_t>(n - col);
-        const __mmask16 low = lanes_left(0, left);
-        const __mmask16 high = left > kLanes ? lanes_left(kLanes, left) : static_cast<__mmask16>(0);
-        size_t row = 0;
-        for (; row + kTileRows <= m; row += kTileRows) tile<kTileRows>(x, row, col, low, high);
-        for (; row < m; ++row) tile<1>(x, row, col, low, high);
-    }
+const GemmKernels& gemm_kernels() {
+    static constexpr GemmKernels kKernels = {kTileRows, kTileCols,  tile,       finish,
+                                             widen_f16, widen_bf16, narrow_f16, narrow_bf16};
+    return kKernels;
 }
 
 }  // namespace driftwood::compute::avx512

@@ -1,0 +1,41 @@
+// CpuGemm: matrix products by blocks that fit the caches, spread over the cores, with one instruction set's kernels
+// (rule 10). A task owns a block of C from its first k to its last: it packs pieces of A and B, widened to float, into
+// panels that the tile kernel reads in sequence, and keeps the block's sums beside them, so that a chain that leaves
+// the registers comes back as it was. Neither blocks nor threads change a bit.
+//
+// Threads: one caller at a time. Helper threads start with the first product that is worth it and sleep between
+// products; 2 MiB of panels per thread that ever worked stay allocated.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "compute/cpu/thread_pool.h"
+#include "compute/gemm.h"
+
+namespace driftwood::compute {
+
+class CpuGemm {
+  public:
+    // `threads` counts the caller.
+    CpuGemm(const GemmKernels& kernels, uint32_t threads);
+    ~CpuGemm();
+
+    void run(const GemmArgs& args);
+
+  private:
+    struct Scratch;
+    struct Block;
+
+    void run_block(const GemmArgs& args, const Block& block, Scratch& scratch) const;
+    std::unique_ptr<Scratch> take_scratch();
+
+    const GemmKernels& kernels_;
+    uint32_t threads_;
+    std::unique_ptr<ThreadPool> pool_;
+    std::mutex mutex_;  // guards free_
+    std::vector<std::unique_ptr<Scratch>> free_;
+};
+
+}  // namespace driftwood::compute
