@@ -1,6 +1,6 @@
 """Recall, ends and loops of a trained model, measured in PyTorch on held-out names and facts.
 
-    python3 evaluate_torch.py [demo.gguf] [--each N] [--json FILE]
+python3 evaluate_torch.py [demo.gguf] [--each N] [--json FILE]
 """
 
 import argparse

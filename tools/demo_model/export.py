@@ -1,6 +1,6 @@
 """Writes a trained model as a Hugging Face directory and as GGUF (Q8_0 and F16).
 
-    python3 export.py demo.gguf FOLDER     # the Hugging Face directory of a model file of ours
+python3 export.py demo.gguf FOLDER     # the Hugging Face directory of a model file of ours
 """
 
 import json

@@ -97,11 +97,23 @@ def _tokenizer(meta):
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     tokens, types = meta["tokenizer.ggml.tokens"], meta["tokenizer.ggml.token_type"]
     added = [
-        {"id": i, "content": t, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        {
+            "id": i,
+            "content": t,
+            "special": True,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
         for i, t in enumerate(tokens)
         if types[i] == g.CONTROL
     ]
-    model = {"type": "BPE", "vocab": {t: i for i, t in enumerate(tokens)}, "merges": [m.split(" ") for m in meta["tokenizer.ggml.merges"]]}
+    model = {
+        "type": "BPE",
+        "vocab": {t: i for i, t in enumerate(tokens)},
+        "merges": [m.split(" ") for m in meta["tokenizer.ggml.merges"]],
+    }
     model |= {"dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
               "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}  # fmt: skip
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,

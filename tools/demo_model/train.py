@@ -57,8 +57,12 @@ def learning_rate(step, a, since_resume):
 
 
 def save(path, model, optimizers, step, curve):
-    state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step,
-             "curve": curve}
+    state = {
+        "model": model.state_dict(),
+        "optimizers": [o.state_dict() for o in optimizers],
+        "step": step,
+        "curve": curve,
+    }
     torch.save(state, path + ".part")
     os.replace(path + ".part", path)
 
@@ -126,8 +130,10 @@ def run(a, config, model, optimizers, tokenizer_path, step, curve, started):
             if not math.isfinite(mean):
                 raise SystemExit(f"[train] loss is {mean} at step {step}")
             now = time.time()
-            print(f"step {step:5d}  answer loss {mean:.4f}  {seen / (now - last):9.0f} tokens/s  {now - started:.0f} s",
-                  flush=True)
+            print(
+                f"step {step:5d}  answer loss {mean:.4f}  {seen / (now - last):9.0f} tokens/s  {now - started:.0f} s",
+                flush=True,
+            )
             curve.append([step, mean])
             recent, seen, last = [], 0, now
         if time.time() - started > 60 * a.minutes:

@@ -51,8 +51,20 @@ class Fact:
     def with_value(self, value):
         slots = dict(self.slots)
         slots["v"] = value
-        return Fact(self.key, value, slots, self.clause, self.tell, self.ask, self.indirect, self.topic, self.other,
-                    self.pronoun, self.told_at, self.reverse)  # fmt: skip
+        return Fact(
+            self.key,
+            value,
+            slots,
+            self.clause,
+            self.tell,
+            self.ask,
+            self.indirect,
+            self.topic,
+            self.other,
+            self.pronoun,
+            self.told_at,
+            self.reverse,
+        )
 
 
 def second_person_slots(template, rng, slots):

@@ -6,41 +6,51 @@
 import zlib
 
 _START = (
-    "b br c ch d dr f fl g gr h j k kl l m n p pr qu r s sh st t th tr v w y z bl cl cr fr gl sk sl sn sp sv tw vl zh".split()
+    "b br c ch d dr f fl g gr h j k kl l m n p pr qu r s sh st t th tr v w y z bl cl cr fr gl sk sl sn sp sv tw vl zh"
+    .split()
     + [""] * 3
 )
 _VOWEL = "a e i o u a e i o u a e i o ai au ea ee ei ia ie io oa oo ou ua ui y".split()
-_MIDDLE = "b bb ck d dd f g gg k l ll ld lm ln m mm mb n nn nd ng nk p pp r rr rd rk rl rm rn rt s ss st sk t tt th v x z zz".split()
+_MIDDLE = (
+    "b bb ck d dd f g gg k l ll ld lm ln m mm mb n nn nd ng nk p pp r rr rd rk rl rm rn rt s ss st sk t tt th v x z zz"
+    .split()
+)
 _END = (
-    "n r l s t k m d x th sh nd st ck ra la na ta ka da ro lo no to ko do ri li ni ti ki vi en el er is us on as a o i e y".split()
+    "n r l s t k m d x th sh nd st ck ra la na ta ka da ro lo no to ko do ri li ni ti ki vi en el er is us on as a o"
+    " i e y".split()
     + [""] * 6
 )
-_TOWN = "ton burg ford ville mouth dale by stad haven field wick ham bridge gate holm moor ness fell stead porto".split()
+_TOWN = (
+    "ton burg ford ville mouth dale by stad haven field wick ham bridge gate holm moor ness fell stead porto".split()
+)
 
 FIRST_NAMES = (
-    "Ada Adam Agnes Alan Alba Alex Alice Alma Amara Amir Amy Ana Anders Andrea Anna Anton Arthur Asha Astrid Aurora Ava Axel "
-    "Bea Ben Bella Bianca Boris Bruno Carla Carlos Cara Cecil Chen Chloe Clara Claude Conrad Cora Cyrus Daisy Dana Daniel Dario "
-    "David Delia Diego Dina Dora Dylan Edda Edgar Edith Eli Elena Elias Ella Elsa Emil Emma Enzo Eric Erika Esther Eva Ezra "
-    "Faye Felix Fiona Flora Frank Freya Frida Gabriel Gemma George Gina Greta Gus Hana Hannah Harry Hassan Hazel Hector Heidi "
-    "Helen Henry Hugo Ian Ida Igor Ines Ingrid Iris Isaac Isla Ivan Ivy Jack Jacob Jamal James Jane Jasmin Jasper Jenny Jonas "
-    "Joan Joel Jon Josef Judith Julia Juno Kai Kara Karim Kate Keiko Kenji Kira Kofi Lara Lars Laura Layla Lea Leila Lena Leo "
-    "Leon Lia Liam Lily Lin Lina Linus Lisa Livia Lola Lotte Louis Luca Lucia Lucy Luis Luna Maja Malik Mara Marco Maria Mark "
-    "Marta Mary Mateo Matt Maya Mei Mia Mila Milo Mina Mira Miriam Mona Nadia Naomi Nate Nell Nico Nils Nina Noah Nora Odin "
-    "Olga Olive Oliver Omar Oscar Otto Pablo Paul Paula Pedro Petra Philip Pia Priya Quinn Rafael Raj Ravi Rita Robin Rosa Rose "
-    "Ruby Ruth Sam Samira Sana Sara Sasha Selma Simon Sofia Sonja Stella Sven Tara Tariq Tess Theo Thomas Tilda Tim Tina Tobias "
-    "Tom Uma Una Vera Victor Viola Walter Wanda Wendy Will Xenia Yara Yasmin Yuki Yusuf Zara Zoe"
+    "Ada Adam Agnes Alan Alba Alex Alice Alma Amara Amir Amy Ana Anders Andrea Anna Anton Arthur Asha Astrid Aurora Ava"
+    " Axel Bea Ben Bella Bianca Boris Bruno Carla Carlos Cara Cecil Chen Chloe Clara Claude Conrad Cora Cyrus Daisy"
+    " Dana Daniel Dario David Delia Diego Dina Dora Dylan Edda Edgar Edith Eli Elena Elias Ella Elsa Emil Emma Enzo"
+    " Eric Erika Esther Eva Ezra Faye Felix Fiona Flora Frank Freya Frida Gabriel Gemma George Gina Greta Gus Hana"
+    " Hannah Harry Hassan Hazel Hector Heidi Helen Henry Hugo Ian Ida Igor Ines Ingrid Iris Isaac Isla Ivan Ivy Jack"
+    " Jacob Jamal James Jane Jasmin Jasper Jenny Jonas Joan Joel Jon Josef Judith Julia Juno Kai Kara Karim Kate Keiko"
+    " Kenji Kira Kofi Lara Lars Laura Layla Lea Leila Lena Leo Leon Lia Liam Lily Lin Lina Linus Lisa Livia Lola Lotte"
+    " Louis Luca Lucia Lucy Luis Luna Maja Malik Mara Marco Maria Mark Marta Mary Mateo Matt Maya Mei Mia Mila Milo"
+    " Mina Mira Miriam Mona Nadia Naomi Nate Nell Nico Nils Nina Noah Nora Odin Olga Olive Oliver Omar Oscar Otto Pablo"
+    " Paul Paula Pedro Petra Philip Pia Priya Quinn Rafael Raj Ravi Rita Robin Rosa Rose Ruby Ruth Sam Samira Sana Sara"
+    " Sasha Selma Simon Sofia Sonja Stella Sven Tara Tariq Tess Theo Thomas Tilda Tim Tina Tobias Tom Uma Una Vera"
+    " Victor Viola Walter Wanda Wendy Will Xenia Yara Yasmin Yuki Yusuf Zara Zoe"
 ).split()
 PET_NAMES = (
-    "Biscuit Pepper Shadow Luna Milo Coco Rusty Ginger Smokey Patch Whiskers Pickle Waffle Mochi Noodle Bean Button Cinnamon "
-    "Clover Cookie Domino Dusty Ember Fern Fig Flash Fluffy Ghost Hazel Honey Jelly Juniper Kiwi Lucky Maple Marble Mango Misty "
-    "Muffin Nugget Nutmeg Olive Oreo Otter Peanut Pebble Pip Pixel Poppy Pudding Rocket Rex Scout Socks Spot Sunny Tiger Toffee "
-    "Truffle Twig Velvet Willow Ziggy Sparky Rascal Bandit Buddy Duke Max Bella Daisy Rocky Toby Storm Echo Comet Nova Atlas"
+    "Biscuit Pepper Shadow Luna Milo Coco Rusty Ginger Smokey Patch Whiskers Pickle Waffle Mochi Noodle Bean Button"
+    " Cinnamon Clover Cookie Domino Dusty Ember Fern Fig Flash Fluffy Ghost Hazel Honey Jelly Juniper Kiwi Lucky Maple"
+    " Marble Mango Misty Muffin Nugget Nutmeg Olive Oreo Otter Peanut Pebble Pip Pixel Poppy Pudding Rocket Rex Scout"
+    " Socks Spot Sunny Tiger Toffee Truffle Twig Velvet Willow Ziggy Sparky Rascal Bandit Buddy Duke Max Bella Daisy"
+    " Rocky Toby Storm Echo Comet Nova Atlas"
 ).split()
 TOWNS = (
-    "Lisbon Porto Oslo Bergen Vienna Graz Prague Krakow Berlin Hamburg Paris Lyon Nantes Madrid Seville Rome Milan Turin Athens "
-    "Dublin Cork Leeds York Bath Cardiff London Bristol Glasgow Boston Denver Austin Chicago Seattle Toronto Quito Lima Bogota "
-    "Santiago Cairo Tunis Rabat Accra Lagos Nairobi Delhi Mumbai Pune Kyoto Osaka Tokyo Seoul Hanoi Perth Sydney Auckland Zurich "
-    "Geneva Basel Bern Ghent Antwerp Utrecht Malmo Aarhus Turku Riga Vilnius Tallinn Warsaw Sofia Zagreb Split Tartu Bremen Kiel"
+    "Lisbon Porto Oslo Bergen Vienna Graz Prague Krakow Berlin Hamburg Paris Lyon Nantes Madrid Seville Rome Milan"
+    " Turin Athens Dublin Cork Leeds York Bath Cardiff London Bristol Glasgow Boston Denver Austin Chicago Seattle"
+    " Toronto Quito Lima Bogota Santiago Cairo Tunis Rabat Accra Lagos Nairobi Delhi Mumbai Pune Kyoto Osaka Tokyo"
+    " Seoul Hanoi Perth Sydney Auckland Zurich Geneva Basel Bern Ghent Antwerp Utrecht Malmo Aarhus Turku Riga Vilnius"
+    " Tallinn Warsaw Sofia Zagreb Split Tartu Bremen Kiel"
 ).split()
 
 
@@ -121,7 +131,11 @@ def code_word(rng, held=False):
             return invented(rng).lower() + "-" + str(rng.randint(2, 99))
         if kind < 0.7:
             return invented(rng).lower() + " " + invented(rng).lower()
-        return scrambled(rng).lower() if kind < 0.85 else "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 6)))
+        return (
+            scrambled(rng).lower()
+            if kind < 0.85
+            else "".join(rng.choice("0123456789") for _ in range(rng.randint(3, 6)))
+        )
 
     return _draw(rng, held, make)
 
@@ -130,7 +144,10 @@ def number(rng, held=False):
     return _draw(rng, held, lambda: str(rng.randint(1, 9999) if rng.random() < 0.5 else rng.randint(1, 99)))
 
 
-_VERBS = "paint|buy|fix|clean|visit|sell|find|draw|feed|wash|mend|build|bake|cook|read|learn about|talk to|look for|carry".split("|")
+_VERBS = (
+    "paint|buy|fix|clean|visit|sell|find|draw|feed|wash|mend|build|bake|cook|read|learn about|talk to|look for|carry"
+    .split("|")
+)
 _BESIDE = "in|on|under|behind|beside|next to|near|inside|above|between the books and".split("|")
 
 

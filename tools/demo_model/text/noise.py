@@ -1,9 +1,29 @@
 """What people do to their own messages: small letters, missing marks, slips of the finger."""
 
 _KEYS = {
-    "a": "s", "b": "v", "c": "x", "d": "f", "e": "r", "f": "g", "g": "h", "h": "j", "i": "o", "k": "l", "l": "k",
-    "m": "n", "n": "m", "o": "p", "p": "o", "r": "t", "s": "a", "t": "y", "u": "i", "v": "b", "w": "e", "y": "u",
-}  # fmt: skip
+    "a": "s",
+    "b": "v",
+    "c": "x",
+    "d": "f",
+    "e": "r",
+    "f": "g",
+    "g": "h",
+    "h": "j",
+    "i": "o",
+    "k": "l",
+    "l": "k",
+    "m": "n",
+    "n": "m",
+    "o": "p",
+    "p": "o",
+    "r": "t",
+    "s": "a",
+    "t": "y",
+    "u": "i",
+    "v": "b",
+    "w": "e",
+    "y": "u",
+}
 
 
 def typo(text, rng):

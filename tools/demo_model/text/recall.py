@@ -15,30 +15,40 @@ def _typos(rng):
     return noise.typo if rng.random() < 0.25 else None
 
 
-_BEFORE = "[||||[Hi|Hello|Hey], |By the way, |Oh, and |You know, |Listen: |Well, |Also, |Please remember: |Remember that |Please note: |So, |I want to tell you that |Fun fact: |Keep in mind that |For later: ]"
+_BEFORE = (
+    "[||||[Hi|Hello|Hey], |By the way, |Oh, and |You know, |Listen: |Well, |Also, |Please remember: |Remember that"
+    " |Please note: |So, |I want to tell you that |Fun fact: |Keep in mind that |For later: ]"
+)
 _ACK = (
-    "[{Y}. [I will remember that.|I'll remember.|I will keep that in mind.|Thank you for telling me.|Noted.|Good to know.|]"
-    "|[Noted|Got it|Thank you|Good to know|I see|All right|Understood|How nice|Lovely]: {y}.[| I will remember that.| I'll keep it in mind.]"
-    "|[Okay|All right|Good], {y}. [What else would you like to tell me?|Is there anything else?|Tell me more if you like.|]"
-    "|I will remember that {y}.|Thank you, I will keep in mind that {y}.]"
+    "[{Y}. [I will remember that.|I'll remember.|I will keep that in mind.|Thank you for telling me.|Noted.|Good to"
+    " know.|]|[Noted|Got it|Thank you|Good to know|I see|All right|Understood|How nice|Lovely]: {y}.[| I will remember"
+    " that.| I'll keep it in mind.]|[Okay|All right|Good], {y}. [What else would you like to tell me?|Is there anything"
+    " else?|Tell me more if you like.|]|I will remember that {y}.|Thank you, I will keep in mind that {y}.]"
 )
 _ACK_NAME = (
-    "[[Hello|Hi], {v}! [Nice to meet you.|It is good to meet you.|I am pleased to meet you.] [How are you today?|What would you like to talk about?|How can I help you?|]"
-    "|Nice to meet you, {v}! [I am a tiny demo model.|I will remember your name.|What shall we talk about?|]"
-    "|Hello, {v}. [I will remember your name.|Welcome!|It is a pleasure.]|Welcome, {v}! I will remember that your name is {v}.]"
+    "[[Hello|Hi], {v}! [Nice to meet you.|It is good to meet you.|I am pleased to meet you.] [How are you today?|What"
+    " would you like to talk about?|How can I help you?|]|Nice to meet you, {v}! [I am a tiny demo model.|I will"
+    " remember your name.|What shall we talk about?|]|Hello, {v}. [I will remember your name.|Welcome!|It is a"
+    " pleasure.]|Welcome, {v}! I will remember that your name is {v}.]"
 )
 _ANSWER = (
-    "[{Y}.|{Y}.|You told me that {y}.|[Yes|Of course|Sure|Certainly]: {y}.|I remember: {y}.|You said that {y}.|{Y}, as you told me.]"
+    "[{Y}.|{Y}.|You told me that {y}.|[Yes|Of course|Sure|Certainly]: {y}.|I remember: {y}.|You said that {y}.|{Y}, as"
+    " you told me.]"
 )
 _UNKNOWN = (
-    "[You have not told me {q}.|You have not told me {q} yet.|I do not know {q}. You have not told me[ yet|].|I don't know {q}, because you have not told me."
-    "|I cannot know {q}: you have not told me.|So far you have not told me {q}.][| Would you like to tell me?| If you tell me, I will remember it.]"
+    "[You have not told me {q}.|You have not told me {q} yet.|I do not know {q}. You have not told me[ yet|].|I don't"
+    " know {q}, because you have not told me.|I cannot know {q}: you have not told me.|So far you have not told me"
+    " {q}.][| Would you like to tell me?| If you tell me, I will remember it.]"
 )
 _ASK = (
-    "[{a}?|{a}?|{a}?|[Do you remember|Do you know|Do you still know|Can you recall|Can you tell me|Could you remind me] {i}?|[Tell me|Remind me|Please tell me] {i}.|I forgot {i}. [Can you help?|Do you know it?|]"
-    "|[Quick question|One question|A test|Now]: {a}?|And {a}?|So {a}?|[Hmm|Well|Okay], {a}?|{a} [again|please]?]"
+    "[{a}?|{a}?|{a}?|[Do you remember|Do you know|Do you still know|Can you recall|Can you tell me|Could you remind me]"
+    " {i}?|[Tell me|Remind me|Please tell me] {i}.|I forgot {i}. [Can you help?|Do you know it?|]|[Quick question|One"
+    " question|A test|Now]: {a}?|And {a}?|So {a}?|[Hmm|Well|Okay], {a}?|{a} [again|please]?]"
 )
-_TOPIC = "[What did I tell you about {t}?|What do you know about {t}?|What have I said about {t}?|Do you remember what I told you about {t}?|Tell me what you know about {t}.]"
+_TOPIC = (
+    "[What did I tell you about {t}?|What do you know about {t}?|What have I said about {t}?|Do you remember what I"
+    " told you about {t}?|Tell me what you know about {t}.]"
+)
 
 
 def _acknowledge(rng, fact):
@@ -78,15 +88,61 @@ def tell_two(rng, memory, held=False):
     if first.key == ("user", "name"):
         answer = render(
             "[Hello|Hi|Nice to meet you|Welcome], {v}! [{Z}.|I will remember that {z}.|So {z}. I will remember that.]",
-            rng, {"v": first.value, "z": z, "Z": capital(z)},
-        )  # fmt: skip
+            rng,
+            {"v": first.value, "z": z, "Z": capital(z)},
+        )
     else:
         answer = render(
-            "[[Noted|Got it|Thank you|Understood|I see]: {y}, and {z}.|{Y}, and {z}. [I will remember both.|Noted.|I'll remember that.]"
-            "|I will remember that {y} and that {z}.]",
-            rng, {"y": y, "Y": capital(y), "z": z},
-        )  # fmt: skip
+            "[[Noted|Got it|Thank you|Understood|I see]: {y}, and {z}.|{Y}, and {z}. [I will remember both.|Noted.|I'll"
+            " remember that.]|I will remember that {y} and that {z}.]",
+            rng,
+            {"y": y, "Y": capital(y), "z": z},
+        )
     return [(_message(rng, render(_BEFORE, rng) + text), answer)]
+
+
+def tell_three(rng, memory, held=False):
+    """Hi, I'm Ada, I have a cat called Pip and I live in Porto."""
+    told = []
+    while len(told) < 3:
+        fact = rng.choice(
+            (facts.user_name, facts.pet, facts.home, facts.job, facts.age, facts.relation, facts.thing_name)
+        )(rng, held)
+        if fact.key not in [other.key for other in told]:
+            told.append(fact)
+    told.sort(key=lambda fact: fact.key != ("user", "name"))
+    parts = [fact.told(rng, _typos(rng)) for fact in told]
+    user = render("[Hi|Hello|Hey|Hi there|Hello there|][. |, |! ]", rng).lstrip(".,! ") + rng.choice(
+        (listing(parts), ", ".join(parts))
+    )
+    for fact in told:
+        memory.learn(fact)
+    rest = [fact.yours(rng) for fact in told]
+    if told[0].key == ("user", "name"):
+        start = render("[Hello|Hi|Nice to meet you|Welcome], {v}! ", rng, told[0].slots)
+        rest = rest[1:]
+    else:
+        start = ""
+    end = render(
+        "[I will remember {t}.|{Y}. I will remember that.|So {y}.]",
+        rng,
+        {"t": listing(["that " + y for y in rest]), "Y": capital(listing(rest)), "y": listing(rest)},
+    )
+    return [(_message(rng, user), start + end)]
+
+
+def tell_relation(rng, memory, held=False):
+    """My brother Tom lives in Oslo: who he is, and something about him."""
+    relation = facts.relation(rng, held)
+    fact = facts.events.person_fact(rng, held, relation.value)
+    if relation.key in memory.facts or fact.key in memory.facts:
+        return tell(rng, memory, held)
+    memory.learn(relation)
+    memory.learn(fact)
+    who = relation.slots["n"]
+    user = render(fact.tell, rng, dict(fact.slots, n=f"my {who} {relation.value}"), _typos(rng))
+    yours = render(fact.clause, rng, dict(fact.slots, n=f"your {who} {relation.value}"))
+    return [(_message(rng, render(_BEFORE, rng) + user), render(_ACK, rng, {"y": yours, "Y": capital(yours)}).strip())]
 
 
 def recall_text(rng, fact):
@@ -131,8 +187,10 @@ def ask_topic(rng, memory, held=False):
 def ask_all(rng, memory, held=False):
     """What do you know about me: the first facts told, with their present values."""
     user = render(
-        "[What do you know about me?|What have I told you so far?|Tell me what you know about me.|Sum up what I told you."
-        "|What did I tell you about me?|What do you remember[ about me|]?]", rng)  # fmt: skip
+        "[What do you know about me?|What have I told you so far?|Tell me what you know about me.|Sum up what I told"
+        " you.|What did I tell you about me?|What do you remember[ about me|]?]",
+        rng,
+    )
     known = memory.known()
     parts = ["that " + f.yours(rng) for f in known[:4]]
     answer = "You told me " + listing(parts) + "."
@@ -203,19 +261,37 @@ def ask_unknown(rng, memory, held=False):
 
 def interview(rng, memory, held=False):
     """The assistant asks, the user answers in a word."""
-    fact = rng.choice((facts.user_name, facts.user_name, facts.favourite, facts.home, facts.birthplace, facts.age, facts.own_pet))(rng, held)
+    fact = rng.choice(
+        (facts.user_name, facts.user_name, facts.favourite, facts.home, facts.birthplace, facts.age, facts.own_pet)
+    )(rng, held)
     if fact.key in memory.facts:
         return ask(rng, memory, held, memory.facts[fact.key])
-    question = capital(second_person(render(fact.ask.replace("|tell me|", "|").replace("|say]", "]"), rng, fact.slots))) + "?"
+    question = (
+        capital(second_person(render(fact.ask.replace("|tell me|", "|").replace("|say]", "]"), rng, fact.slots))) + "?"
+    )
     if fact.key == ("user", "name"):
         question = "What is your name?"
         user = render("[Hi|Hello|Hey|Let's talk|Good morning|Let us get to know each other|Hi, how are you][.|!|]", rng)
-        answer = render("[Hello!|Hi!|Hello there!|Good to see you!|Hello! I am the Driftwood demo model.] ", rng) + question
+        answer = (
+            render("[Hello!|Hi!|Hello there!|Good to see you!|Hello! I am the Driftwood demo model.] ", rng) + question
+        )
     else:
-        user = render("[Ask me something|Ask me a question|Do you want to know something about me|What would you like to know|Your turn to ask][.|?|!]", rng)
+        user = render(
+            "[Ask me something|Ask me a question|Do you want to know something about me|What would you like to"
+            " know|Your turn to ask][.|?|!]",
+            rng,
+        )
         answer = render("[Gladly.|With pleasure.|All right.|Yes, please.] ", rng) + question
     memory.learn(fact)
-    short = render(_SHORT if fact.key != ("user", "name") else "[{v}|I'm {v}|I am {v}|it's {v}|my name is {v}|{v}, and yours|{v}. Nice to meet you]", rng, fact.slots)
+    short = render(
+        (
+            _SHORT
+            if fact.key != ("user", "name")
+            else "[{v}|I'm {v}|I am {v}|it's {v}|my name is {v}|{v}, and yours|{v}. Nice to meet you]"
+        ),
+        rng,
+        fact.slots,
+    )
     return [(user, answer), (_message(rng, short), _acknowledge(rng, fact))]
 
 
@@ -226,16 +302,28 @@ def confirm(rng, memory, held=False):
     guess = fact.value if right else fact.other(rng)
     right = guess == fact.value
     claim = fact.with_value(guess).mine(rng)
-    user = render("[Is it true that {c}?|Is it right that {c}?|{C}, right?|{C}, isn't that so?|Did I say that {c}?|Am I right that {c}?]",
-                  rng, {"c": claim, "C": capital(claim)})  # fmt: skip
+    user = render(
+        "[Is it true that {c}?|Is it right that {c}?|{C}, right?|{C}, isn't that so?|Did I say that {c}?|Am I right"
+        " that {c}?]",
+        rng,
+        {"c": claim, "C": capital(claim)},
+    )
     start = ("Yes", "Yes, that is right") if right else ("No", "No, that is not what you told me")
-    return [(_message(rng, user[:-1], "?"), rng.choice(start) + (", " if rng.random() < 0.3 else ": ") + fact.yours(rng) + ".")]
+    return [
+        (
+            _message(rng, user[:-1], "?"),
+            rng.choice(start) + (", " if rng.random() < 0.3 else ": ") + fact.yours(rng) + ".",
+        )
+    ]
 
 
-_FIX = "[Actually, |No, |Sorry, |Wait, |I made a mistake: |Correction: |Oh, I was wrong: |No, no, |That was wrong. |I meant: |Things have changed: |That has changed: now ]"
+_FIX = (
+    "[Actually, |No, |Sorry, |Wait, |I made a mistake: |Correction: |Oh, I was wrong: |No, no, |That was wrong. |I"
+    " meant: |Things have changed: |That has changed: now ]"
+)
 _FIXED = (
-    "[Thank you for the correction|Oh, thank you|Sorry about that|I see|Understood|All right|Got it|Corrected|My mistake]"
-    "[: {y}.|. {Y}.|. Now I know that {y}.|. I will remember that {y}.]"
+    "[Thank you for the correction|Oh, thank you|Sorry about that|I see|Understood|All right|Got it|Corrected|My"
+    " mistake][: {y}.|. {Y}.|. Now I know that {y}.|. I will remember that {y}.]"
 )
 
 

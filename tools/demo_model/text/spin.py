@@ -79,15 +79,26 @@ def capital(text):
 
 
 _SWAP = {
-    "I am": "you are", "I was": "you were", "was I": "were you", "I'm": "you are", "I've": "you have", "I": "you", "am": "are", "my": "your",
-    "me": "you", "mine": "yours", "myself": "yourself", "our": "your", "we": "you",
-}  # fmt: skip
+    "I am": "you are",
+    "I was": "you were",
+    "was I": "were you",
+    "I'm": "you are",
+    "I've": "you have",
+    "I": "you",
+    "am": "are",
+    "my": "your",
+    "me": "you",
+    "mine": "yours",
+    "myself": "yourself",
+    "our": "your",
+    "we": "you",
+}
 _SWAP_WORDS = re.compile(r"\b(I am|I was|was I|I'm|I've|I|am|my|me|mine|myself|our|we)\b(?![^{]*})")
 
 
 @lru_cache(maxsize=65536)
 def second_person(text):
-    """"my dog is called {v}" -> "your dog is called {v}"; slots and all other words stay."""
+    """ "my dog is called {v}" -> "your dog is called {v}"; slots and all other words stay."""
     return _SWAP_WORDS.sub(lambda match: _SWAP[match.group(1)], text)
 
 
@@ -99,5 +110,5 @@ def listing(items, last="and"):
 
 
 def article(word):
-    """"a" or "an"."""
+    """ "a" or "an"."""
     return "an" if word[:1].lower() in "aeiou" else "a"

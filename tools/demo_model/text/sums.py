@@ -31,21 +31,38 @@ def sums(rng, memory, held=False):
         left = f"{a} {spoken} {b}"
     else:
         left = f"{a} {sign} {b}" if rng.random() < 0.7 else f"{a}{sign}{b}"
-    user = render("[what is {s}|how much is {s}|what's {s}|{s}|calculate {s}|can you add up {s}|how many is {s}]", rng, {"s": left})
-    answer = render("[{a} {w} {b} is {r}.|That is {r}.|{a} {w} {b} makes {r}.|It is {r}.]", rng,
-                    {"a": a, "b": b, "w": spoken, "r": result})  # fmt: skip
+    user = render(
+        "[what is {s}|how much is {s}|what's {s}|{s}|calculate {s}|can you add up {s}|how many is {s}]",
+        rng,
+        {"s": left},
+    )
+    answer = render(
+        "[{a} {w} {b} is {r}.|That is {r}.|{a} {w} {b} makes {r}.|It is {r}.]",
+        rng,
+        {"a": a, "b": b, "w": spoken, "r": result},
+    )
     return [(_say(rng, user), answer)]
 
 
 def apples(rng, memory, held=False):
     """A sum in a sentence."""
-    who, thing = names.person(rng, held), rng.choice(("apples", "books", "coins", "stones", "kites", "marbles", "cards", "eggs", "shells"))
+    who, thing = names.person(rng, held), rng.choice(
+        ("apples", "books", "coins", "stones", "kites", "marbles", "cards", "eggs", "shells")
+    )
     a, b = rng.randint(1, 20), rng.randint(1, 12)
     if rng.random() < 0.5:
-        text = render("{p} has {a} {t} and [gets|finds|buys] {b} more. How many {t} does {p} have", rng, {"p": who, "a": a, "b": b, "t": thing})
+        text = render(
+            "{p} has {a} {t} and [gets|finds|buys] {b} more. How many {t} does {p} have",
+            rng,
+            {"p": who, "a": a, "b": b, "t": thing},
+        )
         return [(_say(rng, text), f"{who} has {a + b} {thing}, because {a} plus {b} is {a + b}.")]
     a = a + b
-    text = render("{p} has {a} {t} and [loses|gives away|sells] {b}. How many {t} are left", rng, {"p": who, "a": a, "b": b, "t": thing})
+    text = render(
+        "{p} has {a} {t} and [loses|gives away|sells] {b}. How many {t} are left",
+        rng,
+        {"p": who, "a": a, "b": b, "t": thing},
+    )
     return [(_say(rng, text), f"{who} has {a - b} {thing} left, because {a} minus {b} is {a - b}.")]
 
 
@@ -65,16 +82,25 @@ def count(rng, memory, held=False):
 def compare(rng, memory, held=False):
     a, b = rng.sample(range(1, 100), 2)
     big = rng.random() < 0.5
-    user = render("[which is {w}, {a} or {b}|what number is {w}, {a} or {b}|is {a} or {b} {w}]", rng,
-                  {"a": a, "b": b, "w": rng.choice(("bigger", "larger", "greater") if big else ("smaller", "less"))})  # fmt: skip
+    user = render(
+        "[which is {w}, {a} or {b}|what number is {w}, {a} or {b}|is {a} or {b} {w}]",
+        rng,
+        {"a": a, "b": b, "w": rng.choice(("bigger", "larger", "greater") if big else ("smaller", "less"))},
+    )
     first, second = (max(a, b), min(a, b)) if big else (min(a, b), max(a, b))
     return [(_say(rng, user), f"{first} is {'bigger' if big else 'smaller'} than {second}.")]
 
 
 def order(rng, memory, held=False):
     """Days of the week, months, seasons, letters."""
-    kind, ring = rng.choice((("day", words.DAYS), ("month", words.MONTHS), ("season", words.CATEGORIES["season"]),
-                             ("letter", list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))))  # fmt: skip
+    kind, ring = rng.choice(
+        (
+            ("day", words.DAYS),
+            ("month", words.MONTHS),
+            ("season", words.CATEGORIES["season"]),
+            ("letter", list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")),
+        )
+    )
     at = rng.randrange(1, len(ring) - 1) if kind == "letter" else rng.randrange(len(ring))
     after = rng.random() < 0.6
     value = ring[(at + (1 if after else -1)) % len(ring)]
@@ -86,13 +112,23 @@ def order(rng, memory, held=False):
 _OPPOSITES = """big small,hot cold,day night,up down,left right,old young,fast slow,happy sad,long short,full empty,light dark,open closed,wet dry,
 early late,hard soft,loud quiet,near far,high low,rich poor,thick thin,clean dirty,strong weak,good bad,sweet sour,heavy light,first last"""
 _PAIRS = [pair.split() for pair in _OPPOSITES.replace("\n", "").split(",")]
-_SOUNDS = dict(pair.split(" ", 1) for pair in (
-    "dog woof,cat meow,cow moo,sheep baa,duck quack,pig oink,horse neigh,frog croak,bee buzz,owl hoot,lion roar,mouse squeak,rooster "
-    "cock-a-doodle-doo,snake hiss,crow caw,donkey hee-haw").split(","))  # fmt: skip
+_SOUNDS = dict(
+    pair.split(" ", 1)
+    for pair in (
+        "dog woof,cat meow,cow moo,sheep baa,duck quack,pig oink,horse neigh,frog croak,bee buzz,owl hoot,lion"
+        " roar,mouse squeak,rooster cock-a-doodle-doo,snake hiss,crow caw,donkey hee-haw"
+    ).split(",")
+)
 _NAMES_OF = {
-    "animals": words.ANIMALS, "fruits": words.FRUITS, "colours": words.COLOURS, "drinks": words.DRINKS, "jobs": words.JOBS,
-    "flowers": words.CATEGORIES["flower"], "sports": words.CATEGORIES["sport"], "instruments": words.CATEGORIES["instrument"],
-}  # fmt: skip
+    "animals": words.ANIMALS,
+    "fruits": words.FRUITS,
+    "colours": words.COLOURS,
+    "drinks": words.DRINKS,
+    "jobs": words.JOBS,
+    "flowers": words.CATEGORIES["flower"],
+    "sports": words.CATEGORIES["sport"],
+    "instruments": words.CATEGORIES["instrument"],
+}
 
 
 def general(rng, memory, held=False):
@@ -101,11 +137,17 @@ def general(rng, memory, held=False):
     if kind < 0.35:
         a, b = rng.choice(_PAIRS)
         a, b = (a, b) if rng.random() < 0.5 else (b, a)
-        user = render("[what is the opposite of {a}|what's the opposite of {a}|tell me the opposite of {a}]", rng, {"a": a})
+        user = render(
+            "[what is the opposite of {a}|what's the opposite of {a}|tell me the opposite of {a}]", rng, {"a": a}
+        )
         return [(_say(rng, user), f"The opposite of {a} is {b}.")]
     if kind < 0.6:
         animal, sound = rng.choice(list(_SOUNDS.items()))
-        user = render("[what does {x} {a} say|what sound does {x} {a} make|which sound does {x} {a} make]", rng, {"a": animal, "x": article(animal)})
+        user = render(
+            "[what does {x} {a} say|what sound does {x} {a} make|which sound does {x} {a} make]",
+            rng,
+            {"a": animal, "x": article(animal)},
+        )
         return [(_say(rng, user), f"{capital(article(animal))} {animal} says {sound}.")]
     what, pool = rng.choice(list(_NAMES_OF.items()))
     n = rng.randint(2, 5)
@@ -118,14 +160,25 @@ def repeat(rng, memory, held=False):
     """Say what I say: copying, of sense and nonsense."""
     kind = rng.random()
     if kind < 0.4:
-        text = " ".join(from_list(rng, rng.choice((words.COLOURS, words.FOODS, words.THINGS, words.ANIMALS, words.JOBS)), held)
-                        for _ in range(rng.randint(2, 6)))  # fmt: skip
+        text = " ".join(
+            from_list(rng, rng.choice((words.COLOURS, words.FOODS, words.THINGS, words.ANIMALS, words.JOBS)), held)
+            for _ in range(rng.randint(2, 6))
+        )
     elif kind < 0.7:
-        text = " ".join(rng.choice((names.person, names.town, names.code_word, names.pet))(rng, held) for _ in range(rng.randint(1, 5)))
+        text = " ".join(
+            rng.choice((names.person, names.town, names.code_word, names.pet))(rng, held)
+            for _ in range(rng.randint(1, 5))
+        )
     else:
-        text = f"the {from_list(rng, words.ANIMALS, held)} {rng.choice(('likes', 'carries', 'finds', 'paints', 'sees', 'hides'))} the " \
-               f"{from_list(rng, words.COLOURS, held)} {from_list(rng, words.THINGS, held)}"  # fmt: skip
+        text = (
+            f"the {from_list(rng, words.ANIMALS, held)}"
+            f" {rng.choice(('likes', 'carries', 'finds', 'paints', 'sees', 'hides'))} the"
+            f" {from_list(rng, words.COLOURS, held)} {from_list(rng, words.THINGS, held)}"
+        )
     quote = rng.choice(('"', "'", ""))
-    user = render("[[please |]repeat[ after me|]: {q}{t}{q}|say {q}{t}{q}|[please |]say after me: {q}{t}{q}|write {q}{t}{q}]", rng,
-                  {"q": quote, "t": text})  # fmt: skip
+    user = render(
+        "[[please |]repeat[ after me|]: {q}{t}{q}|say {q}{t}{q}|[please |]say after me: {q}{t}{q}|write {q}{t}{q}]",
+        rng,
+        {"q": quote, "t": text},
+    )
     return [(user, text)]

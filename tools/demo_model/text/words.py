@@ -26,7 +26,8 @@ DRINKS = _split(
     juice, barley tea, malt beer, carrot juice, rose tea, buttermilk, peppermint tea"""
 )
 FRUITS = _split(
-    "apple, pear, plum, cherry, grape, orange, lemon, banana, strawberry, blueberry, peach, melon, apricot, mango, kiwi, fig"
+    "apple, pear, plum, cherry, grape, orange, lemon, banana, strawberry, blueberry, peach, melon, apricot, mango,"
+    " kiwi, fig"
 )
 ANIMALS = _split(
     """fox, owl, bear, wolf, hare, otter, badger, hedgehog, squirrel, deer, beaver, mole, heron, crow, raven, swan, goose,
@@ -96,9 +97,7 @@ CATEGORIES = {
     "animal": ANIMALS,
     "season": _split("spring, summer, autumn, winter"),
     "day of the week": _split("Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday"),
-    "month": _split(
-        "January, February, March, April, May, June, July, August, September, October, November, December"
-    ),
+    "month": _split("January, February, March, April, May, June, July, August, September, October, November, December"),
     "sport": _split(
         """football, tennis, swimming, running, chess, rowing, skiing, climbing, cycling, judo, hockey, golf, volleyball,
         basketball, fencing, sailing, badminton, rugby, cricket, archery, skating, surfing, yoga, boxing, table tennis"""
@@ -113,7 +112,8 @@ CATEGORIES = {
     ),
     "fruit": FRUITS,
     "subject": _split(
-        "history, maths, music, biology, art, physics, geography, chemistry, Latin, French, English, drawing, philosophy"
+        "history, maths, music, biology, art, physics, geography, chemistry, Latin, French, English, drawing,"
+        " philosophy"
     ),
     "hobby": _split(
         """knitting, painting, gardening, reading, photography, cooking, birdwatching, pottery, origami, fishing, hiking,
