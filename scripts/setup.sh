@@ -13,6 +13,7 @@ packages=(
     ca-certificates curl                                                        # rustup's installer
     clang-14 lld-14 wasi-libc                                                   # guests in C and C++
     libclang-rt-14-dev-wasm32 libc++-14-dev-wasm32 libc++abi-14-dev-wasm32
+    rustc libstd-rust-dev-wasm32                                                # guests in Rust (deps/ needs a newer)
     clang-format-14 clang-tidy-14                                               # make lint
     libgtest-dev nlohmann-json3-dev libcli11-dev libspdlog-dev                  # libraries
 )
@@ -83,6 +84,7 @@ install_rust() {
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o "$installer" ||
             die "could not fetch https://sh.rustup.rs. Rust 1.$rust_min_minor or newer is needed:" \
                 "install it in another way, so that rustc and cargo are on PATH, and run this again"
+        export RUSTUP_INIT_SKIP_PATH_CHECK=yes # Debian's rustc, there for guests, is no reason to stop
         sh "$installer" -y --quiet --profile minimal --default-toolchain "$rust_pinned" --no-modify-path >&2 ||
             die "rustup's installer failed (its message is above)"
     fi

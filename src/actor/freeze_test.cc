@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "actor/nosy_guest.h"
+#include "actor/rust_guests.h"
 #include "actor/test_world.h"
 
 namespace driftwood::actor {
@@ -26,8 +27,20 @@ std::vector<Scene> scenes() {
              .module = chat_module,
              .options = chat_options(),
              .messages = {long_message(), "What is my name?"}},
+            {.name = "chat_rust",
+             .module = chat_rust_module,
+             .options = chat_options(),
+             .messages = {long_message(), "What is my name?"}},
+            {.name = "tour", .module = tour_module, .options = {}, .messages = tour_messages()},
             {.name = "nosy", .module = nosy_module, .options = nosy_options(), .messages = {"a", "bb", "ccc"}}};
 }
+
+// A scene's module, compiled once for each of the two machines that it is played on, by a runtime of their own.
+struct Machines {
+    explicit Machines(const Scene& scene) : here(scene.module(here_world)), elsewhere(scene.module(elsewhere_world)) {}
+    World here_world, elsewhere_world;
+    std::unique_ptr<wasm::Module> here, elsewhere;
+};
 
 // Lives through the scene. At boundary `freeze_at` (counted in steps; none if negative) the actor is frozen, forgotten,
 // and thawed in a world of its own. Ends with an image.
@@ -41,10 +54,10 @@ struct Life {
 
 class Living {
   public:
-    Living(const Scene& scene, const file::TestDirectory& directory) : scene_(scene), directory_(directory) {
+    Living(const Scene& scene, const Machines& machines, const file::TestDirectory& directory)
+        : scene_(scene), machines_(machines), directory_(directory) {
         world_ = std::make_unique<World>();
-        module_ = scene.module(*world_);
-        actor_ = Actor::create(world_->context(), *module_, scene.options).value();
+        actor_ = Actor::create(world_->context(), *machines.here, scene.options).value();
     }
 
     Life live(int freeze_at, const std::string& final_path) {
@@ -86,20 +99,18 @@ class Living {
         ASSERT_TRUE(actor_->freeze(path, not_durable()).ok());
         const int64_t clock = actor_->clock_ns();
         actor_.reset();
-        module_.reset();
         world_ = std::make_unique<World>("reference");  // another engine, too
-        module_ = scene_.module(*world_);
         world_->clock.set_next_ns(clock + kTestClockStep);
-        auto thawed = thaw_file(*world_, *module_, path);
+        auto thawed = thaw_file(*world_, *machines_.elsewhere, path);
         ASSERT_TRUE(thawed.ok()) << thawed.error().message;
         EXPECT_EQ(thawed->tokens_again, 0U);
         actor_ = std::move(thawed->actor);
     }
 
     const Scene& scene_;
+    const Machines& machines_;
     const file::TestDirectory& directory_;
     std::unique_ptr<World> world_;
-    std::unique_ptr<wasm::Module> module_;
     std::unique_ptr<Actor> actor_;
     Life life_;
 };
@@ -107,17 +118,18 @@ class Living {
 TEST(FreezeTest, at_every_step_of_a_conversation_changes_nothing) {
     for (const Scene& scene : scenes()) {
         SCOPED_TRACE(scene.name);
+        const Machines machines(scene);
         const file::TestDirectory directory;
-        const Life unbroken = Living(scene, directory).live(-1, directory.path() + "/unbroken");
+        const Life unbroken = Living(scene, machines, directory).live(-1, directory.path() + "/unbroken");
         const auto expected = contents(directory.path() + "/unbroken");
         EXPECT_GT(unbroken.queued_boundaries, 0);
-        if (std::string(scene.name) == "chat") {
+        if (std::string(scene.name).starts_with("chat")) {
             EXPECT_GT(unbroken.mid_prefill_boundaries, 0);
             EXPECT_GT(unbroken.mid_answer_boundaries, 0);
         }
         for (int at = 0; at < unbroken.steps; ++at) {
             SCOPED_TRACE("frozen before step " + std::to_string(at) + " of " + std::to_string(unbroken.steps));
-            const Life life = Living(scene, directory).live(at, directory.path() + "/broken");
+            const Life life = Living(scene, machines, directory).live(at, directory.path() + "/broken");
             ASSERT_EQ(life.replies, unbroken.replies);
             ASSERT_EQ(life.logs, unbroken.logs);
             ASSERT_EQ(differences(expected, contents(directory.path() + "/broken")), std::vector<std::string>{});
