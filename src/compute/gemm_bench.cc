@@ -42,6 +42,7 @@ double seconds(Clock clock) {
 // registers and in the program.
 __attribute__((target("avx512f"))) void fma_avx512(uint64_t steps) {
     __m512 x[16];
+#pragma GCC unroll 16
     for (auto& value : x) value = _mm512_set1_ps(1.0F);
     const __m512 factor = _mm512_set1_ps(0.5F);
     for (uint64_t i = 0; i < steps; ++i) {
@@ -55,6 +56,7 @@ __attribute__((target("avx512f"))) void fma_avx512(uint64_t steps) {
 
 __attribute__((target("avx2,fma"))) void fma_avx2(uint64_t steps) {
     __m256 x[12];
+#pragma GCC unroll 12
     for (auto& value : x) value = _mm256_set1_ps(1.0F);
     const __m256 factor = _mm256_set1_ps(0.5F);
     for (uint64_t i = 0; i < steps; ++i) {

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
+
 #include "base/check.h"
 #include "compute/fp_environment.h"
 
@@ -13,10 +17,11 @@ namespace {
 // A block of C and its packed parts of A and B: 0.5 + 0.5 + 1 MiB, which a second-level cache of 1 to 2 MiB holds well
 // enough (the sums are touched once per kBlockDepth). A panel of B, 16 or 32 KiB, stays in the first level.
 // kBlockRows and kBlockCols are multiples of every tile.
-constexpr uint32_t kBlockRows = 504;
+constexpr uint32_t kBlockRows = 516;
 constexpr uint32_t kBlockCols = 512;
 constexpr uint32_t kBlockDepth = 256;
-constexpr uint32_t kSmallestBlock = 96;  // blocks are not halved below this to feed more threads
+constexpr uint32_t kPackCost = 16;  // packing a number takes about as long as so many multiplications
+constexpr uint32_t kPrefetchRows = 4;
 constexpr uint32_t kMaxTileCols = 32;
 
 // Fewer multiplications than this are done before a sleeping helper is awake.
@@ -46,25 +51,65 @@ struct Range {
     uint32_t count;
 };
 
+void prefetch(const Operand& x, size_t at, uint32_t count) {
+    const size_t element = x.type == ElementType::kF32 ? sizeof(float) : sizeof(uint16_t);
+    const char* begin = static_cast<const char*>(x.base) + at * element;
+    for (size_t byte = 0; byte < count * element; byte += 64) __builtin_prefetch(begin + byte);
+}
+
+// Four lines of `count` steps into four neighbouring columns of a panel [count][width].
+void interleave_four(const float* const in[4], uint32_t count, uint32_t width, float* out) {
+    uint32_t p = 0;
+#if defined(__SSE2__)
+    for (; p + 4 <= count; p += 4) {
+        __m128 x[4];
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; ++l) x[l] = _mm_loadu_ps(in[l] + p);
+        _MM_TRANSPOSE4_PS(x[0], x[1], x[2], x[3]);
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; ++l) _mm_storeu_ps(out + size_t{p + l} * width, x[l]);
+    }
+#endif
+    for (; p < count; ++p) {
+        for (int l = 0; l < 4; ++l) out[size_t{p} * width + l] = in[l][p];
+    }
+}
+
 // Packs lines x steps of k into panels [k][Width]; lines that are missing from the last panel become +0.
 template <uint32_t Width>
 void pack_panels(const GemmKernels& kernels, const Operand& x, Range lines, Range steps, float* out) {
-    float buffer[kBlockCols];
     const size_t panel = size_t{steps.count} * Width;
     const uint32_t tail = lines.count % Width;
     if (tail != 0) std::fill_n(out + lines.count / Width * panel, panel, 0.0F);
     if (x.lines_are_rows) {
-        for (uint32_t l = 0; l < lines.count; ++l) {
-            const size_t at = size_t{lines.begin + l} * x.stride + steps.begin;
-            const float* in = as_floats(kernels, x, at, steps.count, buffer);
+        float buffer[4][kBlockDepth];
+        const auto line = [&](uint32_t l, float* widened) {
+            return as_floats(kernels, x, size_t{lines.begin + l} * x.stride + steps.begin, steps.count, widened);
+        };
+        for (uint32_t l = 0; l < lines.count;) {
             float* to = out + l / Width * panel + l % Width;
-            for (uint32_t p = 0; p < steps.count; ++p) to[size_t{p} * Width] = in[p];
+            if (l % Width + 4 <= Width && l + 4 <= lines.count) {
+                for (uint32_t next = l + 4; next < std::min(l + 8, lines.count); ++next) {
+                    prefetch(x, size_t{lines.begin + next} * x.stride + steps.begin, steps.count);
+                }
+                const float* const in[4] = {line(l, buffer[0]), line(l + 1, buffer[1]), line(l + 2, buffer[2]),
+                                            line(l + 3, buffer[3])};
+                interleave_four(in, steps.count, Width, to);
+                l += 4;
+            } else {
+                const float* in = line(l, buffer[0]);
+                for (uint32_t p = 0; p < steps.count; ++p) to[size_t{p} * Width] = in[p];
+                l += 1;
+            }
         }
         return;
     }
+    float buffer[kBlockCols];
     for (uint32_t p = 0; p < steps.count; ++p) {
         const size_t at = size_t{steps.begin + p} * x.stride + lines.begin;
         const float* in = as_floats(kernels, x, at, lines.count, buffer);
+        // Rows are far apart: the processor's own prefetching ends with each page.
+        if (p + kPrefetchRows < steps.count) prefetch(x, at + size_t{kPrefetchRows} * x.stride, lines.count);
         float* to = out + size_t{p} * Width;
         uint32_t l = 0;
         for (; l + Width <= lines.count; l += Width, to += panel) std::memcpy(to, in + l, Width * sizeof(float));
@@ -80,6 +125,40 @@ void pack(const GemmKernels& kernels, uint32_t width, const Operand& x, Range li
         case 32: return pack_panels<32>(kernels, x, lines, steps, out);
         default: CHECK(false && "a tile of another width");
     }
+}
+
+// C in row_blocks x col_blocks blocks of rows x cols, those at the edges smaller.
+struct Grid {
+    uint32_t row_blocks, col_blocks;
+    uint32_t rows, cols;
+};
+
+Grid grid_of(const GemmArgs& g, const GemmKernels& kernels, uint32_t row_blocks, uint32_t col_blocks) {
+    const uint32_t rows = round_up(divide_up(g.m, row_blocks), kernels.tile_rows);
+    const uint32_t cols = round_up(divide_up(g.n, col_blocks), kernels.tile_cols);
+    // Rounding up to tiles may leave fewer blocks than asked for.
+    return {divide_up(g.m, rows), divide_up(g.n, cols), rows, cols};
+}
+
+// The largest blocks that fit, or smaller ones where that spreads better over the threads.
+Grid divide(const GemmArgs& g, const GemmKernels& kernels, uint32_t threads) {
+    const Grid largest = grid_of(g, kernels, divide_up(g.m, kBlockRows), divide_up(g.n, kBlockCols));
+    const uint64_t enough = uint64_t{4} * threads;
+    const auto blocks = [](const Grid& x) { return uint64_t{x.row_blocks} * x.col_blocks; };
+    if (threads == 1 || blocks(largest) >= enough) return largest;
+    // Blocks that the busiest thread gets, each with its multiplications and its packing.
+    const auto cost = [&](const Grid& x) {
+        const uint64_t rounds = (blocks(x) + threads - 1) / threads;
+        return rounds * (uint64_t{x.rows} * x.cols + kPackCost * (x.rows + x.cols));
+    };
+    Grid best = largest;
+    for (uint32_t r = largest.row_blocks; uint64_t{r} * largest.col_blocks <= enough; ++r) {
+        for (uint32_t c = largest.col_blocks; uint64_t{r} * c <= enough; ++c) {
+            const Grid x = grid_of(g, kernels, r, c);
+            if (cost(x) < cost(best)) best = x;
+        }
+    }
+    return best;
 }
 
 }  // namespace
@@ -110,34 +189,24 @@ std::unique_ptr<CpuGemm::Scratch> CpuGemm::take_scratch() {
 
 void CpuGemm::run(const GemmArgs& g) {
     if (g.m == 0 || g.n == 0) return;
-    uint32_t row_blocks = divide_up(g.m, kBlockRows);
-    uint32_t col_blocks = divide_up(g.n, kBlockCols);
-    const bool threaded = threads_ > 1 && uint64_t{g.m} * g.n >= divide_up(kWorthThreads, std::max(g.k, 1U));
-    const auto rows = [&] { return round_up(divide_up(g.m, row_blocks), kernels_.tile_rows); };
-    const auto cols = [&] { return round_up(divide_up(g.n, col_blocks), kernels_.tile_cols); };
-    while (threaded && uint64_t{row_blocks} * col_blocks < threads_ && std::max(rows(), cols()) >= 2 * kSmallestBlock) {
-        ++(rows() >= cols() ? row_blocks : col_blocks);
-    }
-    const uint32_t block_rows = rows();
-    const uint32_t block_cols = cols();
-    // Rounding up to tiles may leave fewer blocks than asked for.
-    row_blocks = divide_up(g.m, block_rows);
-    col_blocks = divide_up(g.n, block_cols);
+    const bool threaded = threads_ > 1 && uint64_t{g.m} * g.n >= kWorthThreads / std::max(g.k, 1U);
+    const Grid grid = divide(g, kernels_, threaded ? threads_ : 1);
     const auto run_one = [&](uint64_t index) {
-        const uint32_t row = static_cast<uint32_t>(index % row_blocks) * block_rows;
-        const uint32_t col = static_cast<uint32_t>(index / row_blocks) * block_cols;
+        const uint32_t row = static_cast<uint32_t>(index % grid.row_blocks) * grid.rows;
+        const uint32_t col = static_cast<uint32_t>(index / grid.row_blocks) * grid.cols;
         auto scratch = take_scratch();
-        run_block(g, {{row, std::min(block_rows, g.m - row)}, {col, std::min(block_cols, g.n - col)}}, *scratch);
+        run_block(g, {{row, std::min(grid.rows, g.m - row)}, {col, std::min(grid.cols, g.n - col)}}, *scratch);
         const std::lock_guard lock(mutex_);
         free_.push_back(std::move(scratch));
     };
-    const uint64_t blocks = uint64_t{row_blocks} * col_blocks;
+    const uint64_t blocks = uint64_t{grid.row_blocks} * grid.col_blocks;
     if (!threaded || blocks == 1) {
         for (uint64_t i = 0; i < blocks; ++i) run_one(i);
         return;
     }
-    if (pool_ == nullptr)
+    if (pool_ == nullptr) {
         pool_ = std::make_unique<ThreadPool>(threads_, [] { FpEnvironment::enter(Subnormals::kKeep); });
+    }
     // 2^32 blocks would be petabytes of C.
     pool_->run(static_cast<uint32_t>(blocks), run_one);
 }
@@ -149,7 +218,8 @@ void CpuGemm::run_block(const GemmArgs& g, const Block& block, Scratch& s) const
     const Operand a{g.a, g.a_type, g.lda, g.a_transpose == Transpose::kNo};
     const Operand b{g.b, g.b_type, g.ldb, g.b_transpose == Transpose::kYes};
     const auto sums = [&](uint32_t row, uint32_t col) {
-        return s.sum + size_t{col} * kBlockRows + size_t{row} * tile_cols;
+        const uint32_t in_tile = row % tile_rows;
+        return s.sum + size_t{row - in_tile} * kBlockCols + size_t{col} * tile_rows + size_t{in_tile} * tile_cols;
     };
     uint32_t k = 0;
     do {  // once for k = 0 too: that is where sums become +0
@@ -169,6 +239,7 @@ void CpuGemm::run_block(const GemmArgs& g, const Block& block, Scratch& s) const
     float old[kMaxTileCols];
     float out[kMaxTileCols];
     for (uint32_t row = 0; row < rows.count; ++row) {
+        if (row + 2 < rows.count) prefetch(c, size_t{rows.begin + row + 2} * g.ldc + cols.begin, cols.count);
         for (uint32_t col = 0; col < cols.count; col += tile_cols) {
             const uint32_t count = std::min(tile_cols, cols.count - col);
             const size_t at = size_t{rows.begin + row} * g.ldc + cols.begin + col;
