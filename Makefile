@@ -21,12 +21,13 @@ help: ## this list
 demo: build ## install what is missing, build, and run the main job end to end (ARGS=--json, ...)
 	@build/release/driftwood demo $(ARGS)
 
-test: lint build ## install what is missing, lint, build and pass all tests, then again under sanitizers
+test: lint ## install what is missing, lint, build and pass all tests, then again under sanitizers
+	@$(rust); cmake --build --preset release -j $(JOBS)
 	@ctest --preset release -j $(JOBS)
 	@$(MAKE) asan
 
 build: build/release/build.ninja ## the program, at build/release/driftwood
-	@$(rust); cmake --build --preset release -j $(JOBS)
+	@$(rust); cmake --build --preset release -j $(JOBS) --target driftwood
 
 asan: build/asan/build.ninja ## build and pass all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(rust); cmake --build --preset asan -j $(JOBS)
