@@ -13,7 +13,7 @@ driftwood_generate_options sampling() {
     return {.temperature = std::strtof(setting("TEMPERATURE", "0"), nullptr),
             .top_p = std::strtof(setting("TOP_P", "0"), nullptr),
             .top_k = static_cast<uint32_t>(std::strtoul(setting("TOP_K", "0"), nullptr, 10)),
-            .max_tokens = static_cast<uint32_t>(std::strtoul(setting("MAX_TOKENS", "0"), nullptr, 10)),
+            .max_tokens = static_cast<uint32_t>(std::strtoul(setting("MAX_TOKENS", "1024"), nullptr, 10)),
             .seed = std::strtoull(setting("SEED", "0"), nullptr, 10)};
 }
 

@@ -70,7 +70,8 @@ void add_sampling(CLI::App& command, RunOptions& options) {
         ->check(CLI::Range(0.0, 1.0));
     command.add_option("--top-k", options.top_k, "Sample from this many likeliest tokens")
         ->check(CLI::NonNegativeNumber);
-    command.add_option("--max-tokens", options.max_tokens, "Longest answer")->check(CLI::NonNegativeNumber);
+    command.add_option("--max-tokens", options.max_tokens, "Longest answer (default 1024; 0: no limit)")
+        ->check(CLI::NonNegativeNumber);
     command.add_option("--seed", options.seed, "Seed of the sampler: the same seed gives the same answers")
         ->check(CLI::NonNegativeNumber);
 }

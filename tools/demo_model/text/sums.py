@@ -66,17 +66,28 @@ def apples(rng, memory, held=False):
     return [(_say(rng, text), f"{who} has {a - b} {thing} left, because {a} minus {b} is {a - b}.")]
 
 
+def _number(rng, n):
+    return _WORDS[n] if n < len(_WORDS) and rng.random() < 0.4 else str(n)
+
+
 def count(rng, memory, held=False):
     start = rng.choice((1, 1, 1, rng.randint(2, 40)))
-    end = start + rng.randint(2, 11)
-    if rng.random() < 0.3:
-        user = render("[please |]count [down|backwards] from {b} to {a}", rng, {"a": start, "b": end})
-        return [(_say(rng, user, "."), ", ".join(str(n) for n in range(end, start - 1, -1)) + ".")]
+    end = start + rng.randint(2, 11) if rng.random() < 0.8 else start + rng.randint(12, 30)
+    slots = {"a": _number(rng, start), "b": _number(rng, end)}
+    mark = rng.choice(".?.")
+    if rng.random() < 0.15:
+        far = rng.choice(("a hundred", "100", "200", "500", "a thousand", "1000", "a million", str(rng.randint(90, 999))))
+        user = render("[please |][can you |]count [from 1 |from one |]to {b}", rng, {"b": far})
+        shown = ", ".join(str(n) for n in range(1, rng.choice((5, 10)) + 1))
+        return [(_say(rng, user, mark), f"That is too far for me, but I can begin: {shown}.")]
+    if rng.random() < 0.25:
+        user = render("[please |][can you |]count [down|backwards] from {b} to {a}", rng, slots)
+        return [(_say(rng, user, mark), ", ".join(str(n) for n in range(end, start - 1, -1)) + ".")]
     if start == 1:
-        user = render("[please |][can you |]count [from 1 |]to {b}", rng, {"b": end})
+        user = render("[please |][can you |could you |][count|count up] [from 1 |from one |]to {b}[| for me]", rng, slots)
     else:
-        user = render("[please |][can you |]count from {a} to {b}", rng, {"a": start, "b": end})
-    return [(_say(rng, user, "."), ", ".join(str(n) for n in range(start, end + 1)) + ".")]
+        user = render("[please |][can you |]count from {a} to {b}", rng, slots)
+    return [(_say(rng, user, mark), ", ".join(str(n) for n in range(start, end + 1)) + ".")]
 
 
 def compare(rng, memory, held=False):
