@@ -97,8 +97,18 @@ Step ActorImpl::step() {
     } else if (!run_tensor(step) && !run_sample(step)) {
         run_forward(step);
     }
+    if (!failure_) check_memory(step);
     if (!failure_) settle();
     return step;
+}
+
+// A device and the copies of this class touch guest memory outside of turns; a turn checks for itself.
+void ActorImpl::check_memory(Step& step) {
+    const memory::Region& memory = instance_->memory();
+    if (auto intact = memory.check_intact(0, memory.size()); !intact.ok()) {
+        step.effects.clear();
+        fail(step, std::move(intact).error());
+    }
 }
 
 void ActorImpl::deliver(Step& step) {
@@ -166,6 +176,8 @@ bool ActorImpl::run_forward(Step& step) {
     for (size_t i = 0; i < batch.size(); ++i) {
         const auto tokens = static_cast<uint32_t>(batch[i].tokens.size());
         if (const auto outcome = sessions_.at(handles[i])->commit(batch[i]); !outcome.ok()) {
+            // A file under the KV is gone: the session has nothing to go on from, and neither has the actor.
+            if (outcome.error().code == ErrorCode::kIo) return fail(step, outcome.error()), true;
             push_effect({.kind = Effect::Kind::kLog, .level = DRIFTWOOD_LOG_ERROR, .bytes = outcome.error().message});
             session_failed(handles[i], -DRIFTWOOD_ENOTFINITE);
             continue;

@@ -59,6 +59,7 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     void begin_turn();
     void end_turn(Step& step, const Result<void>& outcome);
     void deliver(Step& step);
+    void check_memory(Step& step);
     bool run_tensor(Step& step);
     bool run_sample(Step& step);
     bool run_forward(Step& step);

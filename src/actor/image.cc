@@ -157,6 +157,7 @@ Result<Actor::Thawed> ActorImpl::restore(const ActorOptions& options,
         sessions_.emplace(id, std::move(restored.session));
     }
     DW_TRY(check_restored(what));
+    DW_TRY(image->check_intact());
     return thawed;
 }
 

@@ -90,6 +90,11 @@ std::span<const uint8_t> HostKvPool::bytes(BlockId block) const {
 
 Result<void> HostKvPool::validate(BlockId block) const { return check_block_scales(layout_, bytes(block).data()); }
 
+Result<void> HostKvPool::check_intact(BlockId block) const {
+    CHECK(is_used(block));
+    return region_.check_intact(offset(block), layout_.block_bytes());
+}
+
 uint8_t* HostKvPool::data(BlockId block) {
     CHECK(is_used(block));
     return region_.base() + offset(block);

@@ -28,6 +28,7 @@ class HostKvPool final : public KvPool {
     Result<std::vector<BlockId>> adopt(int fd, uint64_t file_offset, uint32_t count) override;
     std::span<const uint8_t> bytes(BlockId block) const override;
     Result<void> validate(BlockId block) const override;
+    Result<void> check_intact(BlockId block) const override;
     uint32_t blocks_in_use() const override { return in_use_; }
     uint32_t capacity() const override { return capacity_; }
 

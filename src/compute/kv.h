@@ -99,6 +99,9 @@ class KvPool {
     virtual std::span<const uint8_t> bytes(BlockId block) const = 0;
     // Checks what a file claims: every scale is finite, not negative, and 0 or >= 2^-76 (contract, rule 9).
     virtual Result<void> validate(BlockId block) const = 0;
+    // kIo when the block was adopted and its file has become shorter or unreadable: it may read as zeros, and so may
+    // have what was computed from it. Pools that copy what they adopt lose nothing.
+    virtual Result<void> check_intact(BlockId) const { return {}; }
     virtual uint32_t blocks_in_use() const = 0;
     virtual uint32_t capacity() const = 0;
 };

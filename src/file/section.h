@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -52,6 +53,9 @@ class SectionWriter {
     void add(std::string name, DType dtype, std::vector<uint64_t> shape, std::vector<std::span<const uint8_t>> pieces);
     // The same with bytes that the writer keeps.
     void add_owned(std::string name, DType dtype, std::vector<uint64_t> shape, std::vector<uint8_t> bytes);
+    // Asked when all bytes have been written and before the file gets its name: an error fails the commit. For lenders
+    // of bytes that may be lost while they are written, because a file under them became unreadable (memory/fault.h).
+    void add_check(std::function<Result<void>()> check) { checks_.push_back(std::move(check)); }
     // UTF-8, else commit refuses. `root_hash` is the file's own.
     void set_metadata(std::string key, std::string value);
 
@@ -85,11 +89,15 @@ class SectionWriter {
     };
     std::vector<Tensor> tensors_;
     std::map<std::string, std::string> metadata_;
+    std::vector<std::function<Result<void>()>> checks_;
 };
 
 // A safetensors file, open and its header parsed and checked (offsets, shapes, overlaps, lengths: nothing in it is
 // trusted). Data is mapped read-only; hashes are checked when asked for. Movable; keeps the file open while it lives.
-// Threads: any may call any const function. The file must not change while it is open (see file/private_file.h).
+// Threads: any may call any const function. The file must not change while it is open (see file/private_file.h). If a
+// file opened with kRequired nevertheless becomes shorter or unreadable, its bytes read as zeros from then on, and
+// whatever verifies, or asks check_intact(), gets an error; without hashes nobody would notice, so that file is not
+// guarded and touching it ends the process.
 class SectionReader {
   public:
     enum class Hashes {
@@ -124,6 +132,9 @@ class SectionReader {
     Result<void> verify(const TensorInfo& tensor, uint64_t offset_in_tensor, uint64_t length) const;
     Result<void> verify(const TensorInfo& tensor) const { return verify(tensor, 0, tensor.size_bytes); }
     Result<void> verify_all() const;
+    // kIo when the file became shorter or unreadable since it was opened: what was read from it may be zeros. For
+    // whoever has read bytes() after they were verified.
+    Result<void> check_intact() const;
     // require() + verify() + bytes(): for small tensors that are read at once.
     Result<std::span<const uint8_t>> read(std::string_view name, DType dtype, uint64_t inner = 1) const;
 

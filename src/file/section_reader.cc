@@ -6,6 +6,8 @@
 #include "file/mapped_file.h"
 #include "file/safetensors_header.h"
 #include "file/section.h"
+#include "memory/fault.h"
+#include "memory/region.h"
 
 namespace driftwood::file {
 namespace {
@@ -42,6 +44,7 @@ struct SectionReader::Impl {
     explicit Impl(MappedFile mapped) : file(std::move(mapped)) {}
 
     MappedFile file;
+    memory::FaultGuard guard;  // of the file's map, and gone before it
     uint64_t data_start = 0;
     bool hashed = false;
     std::map<std::string, std::string> metadata;
@@ -54,7 +57,9 @@ struct SectionReader::Impl {
     Result<void> check_layout(const TensorMap& all, const TensorInfo& hashes) const;
     Result<void> load_hashes(const std::string& text, const TensorMap& all);
     Result<void> check_hashed() const;
+    Result<void> check_intact() const;
     Result<void> verify_span(size_t index);
+    Result<void> verify_spans(size_t first, size_t end);
     std::string tensor_at(uint64_t file_offset) const;
 };
 
@@ -123,6 +128,15 @@ Result<void> SectionReader::Impl::verify_span(size_t index) {
     return {};
 }
 
+Result<void> SectionReader::Impl::verify_spans(size_t first, size_t end) {
+    for (size_t index = first; index < end; ++index) {
+        const auto good = verify_span(index);
+        DW_TRY(check_intact());  // says more than that zeros do not match their hash
+        DW_TRY(good);
+    }
+    return {};
+}
+
 std::string SectionReader::Impl::tensor_at(uint64_t file_offset) const {
     for (const auto& [name, info] : tensors) {
         if (file_offset >= info.file_offset && file_offset - info.file_offset < info.size_bytes)
@@ -138,15 +152,23 @@ SectionReader::~SectionReader() = default;
 
 Result<SectionReader> SectionReader::open(const std::string& path, Hashes hashes) {
     DW_ASSIGN(MappedFile file, MappedFile::open(path));
+    memory::FaultGuard guard;
+    if (hashes == Hashes::kRequired && file.size() > 0) {
+        auto* at = const_cast<uint8_t*>(file.bytes().data());
+        DW_ASSIGN(guard, memory::FaultGuard::watch(at, memory::round_up_to_page(file.size()),
+                                                   memory::FaultGuard::Access::kRead));
+    }
     DW_ASSIGN(const std::string text, read_header(file));
     const uint64_t data_start = kHeaderLengthBytes + text.size();
     DW_ASSIGN(Header header, parse_header(path, text, data_start, file.size() - data_start));
 
     SectionReader reader;
     reader.impl_ = std::make_unique<Impl>(std::move(file));
+    reader.impl_->guard = std::move(guard);
     reader.impl_->data_start = data_start;
     reader.impl_->metadata = std::move(header.metadata);
     if (hashes == Hashes::kRequired) DW_TRY(reader.impl_->load_hashes(text, header.tensors));
+    DW_TRY(reader.check_intact());
     for (auto& [name, info] : header.tensors) {
         if (name.starts_with(kPadPrefix) || name == kHashesTensor) continue;
         reader.impl_->tensors.emplace(name, std::move(info));
@@ -205,14 +227,20 @@ Result<void> SectionReader::verify(const TensorInfo& tensor, uint64_t offset_in_
     const uint64_t first = tensor.file_offset + offset_in_tensor - impl_->data_start;
     const uint64_t last = (first + length - 1) / kHashSpan;
     CHECK(last < impl_->span_count());
-    for (uint64_t index = first / kHashSpan; index <= last; ++index) DW_TRY(impl_->verify_span(index));
-    return {};
+    return impl_->verify_spans(first / kHashSpan, last + 1);
 }
 
 Result<void> SectionReader::verify_all() const {
     DW_TRY(impl_->check_hashed());
-    for (size_t index = 0; index < impl_->span_count(); ++index) DW_TRY(impl_->verify_span(index));
-    return {};
+    return impl_->verify_spans(0, impl_->span_count());
+}
+
+Result<void> SectionReader::check_intact() const { return impl_->check_intact(); }
+
+Result<void> SectionReader::Impl::check_intact() const {
+    if (!guard.failed()) return {};
+    return error(ErrorCode::kIo,
+                 "[file.verify] " + file.path() + ": the file became shorter or unreadable while it was open");
 }
 
 Result<std::span<const uint8_t>> SectionReader::read(std::string_view name, DType dtype, uint64_t inner) const {

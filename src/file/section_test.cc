@@ -229,6 +229,32 @@ TEST(SectionReaderTest, verifies_only_the_spans_it_is_asked_for_and_remembers_th
     EXPECT_TRUE(reader.verify(*reader.find("wasm.memory.0")).ok());
 }
 
+TEST(SectionReaderTest, a_file_truncated_while_it_is_open_is_an_error_to_whoever_verifies) {
+    const TestDirectory dir;
+    const Sample sample;
+    sample.writer.commit(dir.file("a")).value();
+    const SectionReader reader = SectionReader::open(dir.file("a"), Hashes::kRequired).value();
+    EXPECT_TRUE(reader.read("tokens", DType::kU32).ok());
+    EXPECT_TRUE(reader.check_intact().ok());
+    std::filesystem::resize_file(dir.file("a"), 100);
+    EXPECT_EQ(reader.read("odd", DType::kF32).error().code, ErrorCode::kIo);
+    EXPECT_EQ(reader.check_intact().error().code, ErrorCode::kIo);
+    EXPECT_EQ(reader.verify_all().error().code, ErrorCode::kIo);
+}
+
+TEST(SectionTest, a_check_that_fails_leaves_no_file) {
+    const TestDirectory dir;
+    Sample sample;
+    bool asked = false;
+    sample.writer.add_check([&asked]() -> Result<void> {
+        asked = true;
+        return error(ErrorCode::kIo, "lost");
+    });
+    EXPECT_EQ(sample.writer.commit(dir.file("a")).error().message, "lost");
+    EXPECT_TRUE(asked);
+    EXPECT_EQ(dir.entries(), 0u);
+}
+
 TEST(SectionReaderTest, many_threads_may_verify_at_once) {
     const TestDirectory dir;
     const std::vector<uint8_t> bytes = random_bytes(200 * 64 * kKiB, 5);

@@ -168,6 +168,7 @@ Result<SectionWriter::Committed> SectionWriter::commit(FileOps& ops, const std::
     const std::string root = to_hex(root_hash(header, stream.table()));
     std::memcpy(header.data() + kHeaderLengthBytes + find_root_hash(text).value(), root.data(), root.size());
     DW_TRY(file.write(0, header));
+    for (const auto& check : checks_) DW_TRY(check());
     DW_ASSIGN(const uint64_t disk_bytes, file.publish({options.replace, options.durable}));
     return Committed{root, file_bytes, disk_bytes};
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -74,7 +75,8 @@ Region::Region(Region&& other) noexcept
     : base_(std::exchange(other.base_, nullptr)),
       size_(std::exchange(other.size_, 0)),
       capacity_(std::exchange(other.capacity_, 0)),
-      guard_(std::exchange(other.guard_, 0)) {}
+      guard_(std::exchange(other.guard_, 0)),
+      files_(std::exchange(other.files_, {})) {}
 
 Region& Region::operator=(Region&& other) noexcept {
     if (this == &other) return *this;
@@ -83,12 +85,14 @@ Region& Region::operator=(Region&& other) noexcept {
     size_ = std::exchange(other.size_, 0);
     capacity_ = std::exchange(other.capacity_, 0);
     guard_ = std::exchange(other.guard_, 0);
+    files_ = std::exchange(other.files_, {});
     return *this;
 }
 
 Region::~Region() { release(); }
 
 void Region::release() {
+    files_.clear();
     if (base_ != nullptr) CHECK(munmap(base_, capacity_ + guard_) == 0);
     base_ = nullptr;
 }
@@ -134,6 +138,7 @@ Result<void> Region::map_file(size_t offset, int fd, uint64_t file_offset, size_
                      "[memory.map_file] " + what + ": the file has " + std::to_string(file_bytes) + " bytes");
     }
     if (length == 0) return {};
+    DW_TRY(forget_file(offset, length));
     void* at = mmap(base_ + offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
                     static_cast<off_t>(file_offset));
     if (at == MAP_FAILED) {
@@ -142,12 +147,64 @@ Result<void> Region::map_file(size_t offset, int fd, uint64_t file_offset, size_
         CHECK(map_zeros(base_ + offset, length));
         return failure;
     }
+    auto guard = FaultGuard::watch(base_ + offset, length, FaultGuard::Access::kReadWrite);
+    if (!guard.ok()) {
+        CHECK(map_zeros(base_ + offset, length));
+        return std::move(guard).error();
+    }
+    files_.insert(std::upper_bound(files_.begin(), files_.end(), offset,
+                                   [](size_t at, const FileRange& file) { return at < file.offset; }),
+                  {.offset = offset, .length = length, .file_offset = file_offset, .guard = std::move(*guard)});
     return {};
+}
+
+Result<void> Region::forget_file(size_t offset, size_t length) {
+    const size_t end = offset + length;
+    auto file = std::partition_point(files_.begin(), files_.end(),
+                                     [&](const FileRange& f) { return f.offset + f.length <= offset; });
+    if (file == files_.end() || file->offset >= end) return {};
+    if (file->offset < offset) {  // its first part stays
+        const size_t keep = offset - file->offset;
+        DW_ASSIGN(FaultGuard rest, file->guard.split(base_ + offset));
+        FileRange tail{.offset = offset,
+                       .length = file->length - keep,
+                       .file_offset = file->file_offset + keep,
+                       .guard = std::move(rest)};
+        file->length = keep;
+        file = files_.insert(file + 1, std::move(tail));
+    }
+    auto last = file;
+    while (last != files_.end() && last->offset + last->length <= end) ++last;
+    if (last != files_.end() && last->offset < end) {  // its last part stays
+        const size_t drop = end - last->offset;
+        DW_ASSIGN(FaultGuard rest, last->guard.split(base_ + end));
+        *last = {.offset = end,
+                 .length = last->length - drop,
+                 .file_offset = last->file_offset + drop,
+                 .guard = std::move(rest)};
+    }
+    files_.erase(file, last);
+    return {};
+}
+
+bool Region::failed() const {
+    return std::any_of(files_.begin(), files_.end(), [](const FileRange& file) { return file.guard.failed(); });
+}
+
+Result<void> Region::check_intact(size_t offset, size_t length) const {
+    auto file = std::partition_point(files_.begin(), files_.end(),
+                                     [&](const FileRange& f) { return f.offset + f.length <= offset; });
+    while (file != files_.end() && file->offset < offset + length && !file->guard.failed()) ++file;
+    if (file == files_.end() || file->offset >= offset + length) return {};
+    return error(ErrorCode::kIo, "[memory.fault] " + range_text(file->offset, file->length) + " from file offset " +
+                                     std::to_string(file->file_offset) +
+                                     ": the file became shorter or unreadable while it was mapped");
 }
 
 Result<void> Region::reset(size_t offset, size_t length) {
     DW_TRY(check_range("memory.reset", offset, length));
     if (length == 0) return {};
+    DW_TRY(forget_file(offset, length));
     if (!map_zeros(base_ + offset, length)) {
         const Error failure = map_error("memory.reset", range_text(offset, length));
         CHECK(map_zeros(base_ + offset, length));  // as in map_file: never leave a hole
@@ -157,6 +214,7 @@ Result<void> Region::reset(size_t offset, size_t length) {
 }
 
 Result<std::vector<PageRange>> Region::changed_pages(std::span<const uint8_t> before, ChangeProbe probe) const {
+    DW_TRY(check_intact(0, size_));
     switch (probe) {
         case ChangeProbe::kScan: return private_pages_by_scan(base_, size_);
         case ChangeProbe::kPageMap: return private_pages_by_page_map(base_, size_);

@@ -5,6 +5,11 @@
 // reservation and the guard behind it fault on any touch. Parts of it can be backed by a range of a file, privately:
 // what is read comes from the file without a copy, what is written stays in this process (copy-on-write).
 //
+// A file that becomes shorter or unreadable under its map costs that range its bytes, and nobody else anything: whoever
+// touches it, on any thread, finds zeros there and in all the rest of what the same call of map_file had mapped, and
+// the Region says that it failed (memory/fault.h). So whoever owns the Region asks failed() or check_intact() before
+// anything that was made from its bytes goes out. A range stays failed until something else backs it.
+//
 // Every failure leaves the Region as it was, except map_file and reset: there the range may have become zeros.
 //
 // Invariants: base() is aligned to page_size(); size() <= capacity(); bytes never change address.
@@ -18,6 +23,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "memory/fault.h"
 #include "memory/page_range.h"
 
 namespace driftwood::memory {
@@ -27,6 +33,12 @@ size_t page_size();
 
 // `bytes` rounded up to whole pages. Precondition: the result fits size_t.
 size_t round_up_to_page(size_t bytes);
+
+// What a guest's linear memory may cost in mappings of the process (Linux: vm.max_map_count, 65,530 by default): the
+// view of its image, what it has grown since, and the rest of the reservation with the guard. So 10,000 idle guests
+// take 30,000 mappings and 41 of the 128 TiB of addresses. Every further range under a file, as in a KV pool, adds up
+// to two.
+inline constexpr size_t kMappingsPerGuest = 3;
 
 class Region {
   public:
@@ -51,8 +63,14 @@ class Region {
     // Backs [offset, offset + length) by `length` bytes of the file `fd` from `file_offset`, private copy-on-write;
     // what was there before is gone. All three are multiples of page_size(), the range lies inside size(), and the file
     // reaches at least to file_offset + length (checked: a short file would fault later). `fd` may be closed
-    // afterwards. The file must not change while it is mapped.
+    // afterwards. The bytes of the file must not change while it is mapped.
     Result<void> map_file(size_t offset, int fd, uint64_t file_offset, size_t length);
+
+    // Whether a file under any part of the Region became unreadable.
+    bool failed() const;
+    // The same for [offset, offset + length), which lies inside size(), as a kIo error that says which file range is
+    // gone.
+    Result<void> check_intact(size_t offset, size_t length) const;
 
     // Makes [offset, offset + length) anonymous zero pages again, whatever backed it. Multiples of page_size().
     Result<void> reset(size_t offset, size_t length);
@@ -62,7 +80,8 @@ class Region {
     // image is the next mark. Never leaves a changed page out, wherever the system keeps it; under a file map it names
     // exactly the pages written to, in anonymous memory also some that were only read or lie in a huge page with a
     // written one. Ranges ascend and do not touch. `before` is what the Region showed at the mark (zeros behind its
-    // end): only kCompare reads it, and kBest where nothing better works.
+    // end): only kCompare reads it, and kBest where nothing better works. kIo when the Region failed: nobody knows
+    // then.
     Result<std::vector<PageRange>> changed_pages(std::span<const uint8_t> before,
                                                  ChangeProbe probe = ChangeProbe::kBest) const;
 
@@ -75,6 +94,16 @@ class Region {
     bool contains(const void* pointer, size_t length) const;
 
   private:
+    // What one map_file mapped, or what is left of it.
+    struct FileRange {
+        size_t offset = 0;
+        size_t length = 0;
+        uint64_t file_offset = 0;
+        FaultGuard guard;
+    };
+
+    // Forgets what was mapped in [offset, offset + length), before something else is. All or nothing.
+    Result<void> forget_file(size_t offset, size_t length);
     Result<void> check_range(const char* operation, size_t offset, size_t length) const;
     void release();
 
@@ -82,6 +111,7 @@ class Region {
     size_t size_ = 0;
     size_t capacity_ = 0;
     size_t guard_ = 0;
+    std::vector<FileRange> files_;  // ascending, apart
 };
 
 }  // namespace driftwood::memory

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <limits>
 #include <random>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -234,6 +236,39 @@ TEST(RegionDeathTest, uncommitted_bytes_and_the_guard_fault) {
     EXPECT_DEATH(bytes[kPage] = 1, "");
     EXPECT_DEATH(bytes[2 * kPage] = 1, "");
     EXPECT_DEATH(static_cast<void>(bytes[3 * kPage - 1]), "");
+}
+
+size_t mappings_of_this_process() {
+    std::ifstream maps("/proc/self/maps");
+    std::string line;
+    size_t count = 0;
+    while (std::getline(maps, line)) ++count;
+    return count;
+}
+
+TEST(RegionTest, ten_thousand_guests_stay_far_below_the_limit_of_mappings) {
+    const TestFile image(random_bytes(4 * kPage, 8));
+    const size_t before = mappings_of_this_process();
+    if (before == 0) GTEST_SKIP() << "this system does not list its mappings";
+    constexpr size_t kGuests = 10'000;
+    constexpr size_t kLinuxDefaultMaxMapCount = 65'530;
+    std::vector<Region> guests;
+    for (size_t i = 0; i < kGuests; ++i) {
+        auto region = Region::reserve(size_t{4} << 30, size_t{32} << 20);
+        if (!region.ok() && i == 0) GTEST_SKIP() << region.error().message;  // a sanitizer leaves no such room
+        ASSERT_TRUE(region.ok()) << i << ": " << region.error().message;
+        guests.push_back(std::move(*region));
+        guests.back().grow(4 * kPage).value();
+        guests.back().map_file(0, image.fd(), 0, 4 * kPage).value();
+        guests.back().base()[kPage] ^= 1;
+        guests.back().grow(8 * kPage).value();
+    }
+    const size_t used = mappings_of_this_process() - before;
+    constexpr size_t kOthers = 100;  // what the allocator of the C library takes and keeps
+    EXPECT_LE(used, kGuests * kMappingsPerGuest + kOthers);
+    EXPECT_LT(kGuests * kMappingsPerGuest, kLinuxDefaultMaxMapCount / 2);
+    guests.clear();
+    EXPECT_LE(mappings_of_this_process(), before + kOthers);
 }
 
 // Any sequence of operations leaves the same bytes as the same sequence on a plain vector.

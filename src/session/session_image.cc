@@ -19,6 +19,7 @@ Result<void> Session::save(uint32_t id, file::SectionWriter& image) const {
     std::vector<std::span<const uint8_t>> blocks;
     for (uint32_t i = 0; i < count; ++i) blocks.push_back(pool.bytes(s.blocks[i]));
     image.add(tensor_name(id, "kv"), DType::kU8, {count, pool.layout().block_bytes()}, std::move(blocks));
+    image.add_check([&s] { return s.check_intact(); });
 
     std::vector<uint8_t> tokens(s.tokens.size() * sizeof(uint32_t));
     if (!tokens.empty()) std::memcpy(tokens.data(), s.tokens.data(), tokens.size());

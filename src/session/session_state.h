@@ -72,6 +72,8 @@ struct Session::State {
     Result<void> verify_all_blocks();
     // Makes block `index` this session's alone, keeping the rows of its first `rows` tokens.
     Result<void> own_block(uint32_t index, uint32_t rows);
+    // kIo when a file under any of the blocks became unreadable.
+    Result<void> check_intact() const;
     // KV of the first `count` tokens only; logits go.
     Result<void> truncate(uint32_t count);
     void drop_blocks(uint32_t keep);

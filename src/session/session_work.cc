@@ -28,6 +28,7 @@ Result<void> Session::State::verify_block(uint32_t index) {
         return error(ErrorCode::kCorrupt, "[session.verify] " + image_what + ": rows beyond token " +
                                               std::to_string(computed) + " are not zero");
     }
+    DW_TRY(refs.pool().check_intact(blocks[index]));
     unverified.erase(found);
     if (unverified.empty()) image.reset();
     return {};
@@ -38,14 +39,20 @@ Result<void> Session::State::verify_all_blocks() {
     return {};
 }
 
+Result<void> Session::State::check_intact() const {
+    for (const compute::BlockId block : blocks) DW_TRY(refs.pool().check_intact(block));
+    return {};
+}
+
 Result<void> Session::State::own_block(uint32_t index, uint32_t rows) {
     DW_TRY(verify_block(index));
     if (!refs.shared(blocks[index])) return {};
     DW_ASSIGN(const compute::BlockId copy, refs.allocate());
     refs.pool().copy(blocks[index], copy, rows);
-    refs.release(blocks[index]);
-    blocks[index] = copy;
-    return {};
+    const auto intact = refs.pool().check_intact(blocks[index]);
+    refs.release(intact.ok() ? blocks[index] : copy);
+    if (intact.ok()) blocks[index] = copy;
+    return intact;
 }
 
 Result<void> Session::State::truncate(uint32_t count) {
@@ -100,6 +107,10 @@ Result<void> Session::commit(const compute::BatchItem& item) {
     if (item.error) {
         s.drop_blocks(blocks_for(s.computed));
         return *item.error;
+    }
+    if (auto intact = s.check_intact(); !intact.ok()) {
+        s.drop_blocks(blocks_for(s.computed));
+        return intact;
     }
     s.computed += count;
     s.logits.swap(s.step_logits);

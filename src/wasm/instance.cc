@@ -141,6 +141,7 @@ Result<void> InstanceImpl::run(const wasmtime_func_t& function, std::string_view
     CHECK(!running_);
     const std::string what = "[wasm.turn] " + std::string(name);
     if (dead_) return *dead_;
+    DW_TRY(check_intact(what));  // a device or a freeze may have found out
     if (guest_.exit_code) {
         return error(ErrorCode::kInvalidArgument,
                      what + ": the guest has stopped with exit code " + std::to_string(*guest_.exit_code));
@@ -159,6 +160,7 @@ Result<void> InstanceImpl::run(const wasmtime_func_t& function, std::string_view
         running_ = false;
     }
     const TrapPtr trap(trapped);
+    DW_TRY(check_intact(what));  // before anything else: what the guest did may come of zeros that it read
     if (memory_.failure) {
         // The guest saw its memory refuse to grow below its limit, which must not happen: the turn did not happen.
         dead_ = error(memory_.failure->code, what + ": " + memory_.failure->message);
@@ -168,6 +170,14 @@ Result<void> InstanceImpl::run(const wasmtime_func_t& function, std::string_view
     if (guest_.exit_code) return {};  // proc_exit leaves by a trap
     dead_ = failure ? host_error(what, failure.get()) : trap_error(what, trap.get(), limits_.turn_deadline_ms);
     return *dead_;
+}
+
+// Linear memory whose file is gone ends the instance.
+Result<void> InstanceImpl::check_intact(const std::string& what) {
+    const auto intact = memory_.region.check_intact(0, memory_.region.size());
+    if (!intact.ok()) dead_ = error(intact.error().code, what + ": " + intact.error().message);
+    if (dead_) return *dead_;
+    return {};
 }
 
 std::optional<std::span<uint8_t>> InstanceImpl::range(GuestRange range) {

@@ -42,6 +42,8 @@ class InstanceImpl final : public Instance {
     Result<void> run_export(const std::string& name);
     Result<void> run(const wasmtime_func_t& function, std::string_view name, const int64_t* arguments, size_t count);
 
+    Result<void> check_intact(const std::string& what);
+
     // snapshot.cc
     void save_globals(file::Encoder& state) const;
     Result<void> save_tables(file::Encoder& state) const;

@@ -92,6 +92,7 @@ Result<void> InstanceImpl::save(file::SectionWriter& image, file::Encoder& state
     CHECK(!running_);
     if (dead_) return error(dead_->code, "[wasm.save] the guest is dead: " + dead_->message);
     image.add(std::string(kMemoryTensor), file::DType::kU8, {memory_.region.size()}, {memory_.region.bytes()});
+    image.add_check([this] { return memory_.region.check_intact(0, memory_.region.size()); });
     state.begin_record(kTag, kVersion);
     state.bytes(module_.facts().hash);
     state.u32(DRIFTWOOD_ABI_VERSION);
