@@ -49,7 +49,7 @@ Result<void> Session::State::own_block(uint32_t index, uint32_t rows) {
     if (!refs.shared(blocks[index])) return {};
     DW_ASSIGN(const compute::BlockId copy, refs.allocate());
     refs.pool().copy(blocks[index], copy, rows);
-    const auto intact = refs.pool().check_intact(blocks[index]);
+    auto intact = refs.pool().check_intact(blocks[index]);
     refs.release(intact.ok() ? blocks[index] : copy);
     if (intact.ok()) blocks[index] = copy;
     return intact;
