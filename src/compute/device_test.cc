@@ -5,10 +5,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "compute/cpu/gemm.h"
 #include "compute/engine_test.h"
+#include "compute/half.h"
 #include "compute/reference/reference.h"
 #include "compute/test_spec.h"
 
@@ -141,6 +143,90 @@ TEST_P(GemmOf, has_the_bits_of_the_reference_across_blocks_and_threads) {
     }
 }
 
+constexpr ElementType kTypes[] = {ElementType::kF32, ElementType::kF16, ElementType::kBf16};
+
+// A matrix of any type as bytes.
+struct AnyMatrix {
+    ElementType type;
+    std::vector<float> floats;
+    std::vector<uint16_t> halves;
+
+    AnyMatrix(TestRandom& random, ElementType of, size_t count, int style) : type(of) {
+        for (const float x : numbers(random, count, style)) {
+            if (type == ElementType::kF32) {
+                floats.push_back(x);
+            } else if (style == 1) {
+                halves.push_back(static_cast<uint16_t>(random.bits()));
+            } else {
+                halves.push_back(type == ElementType::kF16 ? float_to_half(x) : float_to_bf16(x));
+            }
+        }
+    }
+    void* data() { return floats.empty() ? static_cast<void*>(halves.data()) : floats.data(); }
+    bool same_bytes(const AnyMatrix& other) const { return same_bits(floats, other.floats) && halves == other.halves; }
+};
+
+// All types of all three matrices, transposed or not, with and without the old C.
+TEST_P(GemmOf, has_the_bits_of_the_reference_in_every_type_and_transposed) {
+    TestRandom random(4);
+    CpuGemm gemm(*GetParam().kernels, 2);
+    for (int run = 0; run < 3 * 3 * 3 * 2 * 2 * 2 * 3; ++run) {
+        int rest = run;
+        const auto pick = [&rest](int of) { return std::exchange(rest, rest / of) % of; };
+        GemmArgs args{.a_type = kTypes[pick(3)], .b_type = kTypes[pick(3)], .c_type = kTypes[pick(3)]};
+        args.a_transpose = static_cast<Transpose>(pick(2));
+        args.b_transpose = static_cast<Transpose>(pick(2));
+        args.accumulate = pick(2) == 1;
+        // Small ordinary, small with any bits, and across a border of depth with ragged edges.
+        const int style = pick(3);
+        const auto below = [&random](uint64_t limit) { return static_cast<uint32_t>(1 + random.bits() % limit); };
+        args.m = below(40), args.n = below(70), args.k = style == 2 ? 250 + below(20) : below(40);
+        const bool ta = args.a_transpose == Transpose::kYes, tb = args.b_transpose == Transpose::kYes;
+        args.lda = (ta ? args.m : args.k) + below(4) - 1;
+        args.ldb = (tb ? args.k : args.n) + below(4) - 1;
+        args.ldc = args.n + below(4) - 1;
+        AnyMatrix a(random, args.a_type, size_t{ta ? args.k : args.m} * args.lda, style);
+        AnyMatrix b(random, args.b_type, size_t{tb ? args.n : args.k} * args.ldb, style);
+        AnyMatrix want(random, args.c_type, size_t{args.m} * args.ldc + 64, style);
+        AnyMatrix got = want;
+        args.a = a.data(), args.b = b.data(), args.c = got.data();
+        gemm.run(args);
+        args.c = want.data();
+        reference::gemm(args);
+        ASSERT_TRUE(got.same_bytes(want)) << args.m << " x " << args.n << " x " << args.k << ", run " << run;
+    }
+}
+
+TEST_P(GemmOf, widens_every_16_bit_number_and_rounds_every_float_as_the_reference) {
+    std::vector<uint16_t> all(65536);
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
+    std::vector<float> f16(all.size()), bf16(all.size());
+    GetParam().kernels->widen_f16(all.data(), f16.data(), static_cast<uint32_t>(all.size()));
+    GetParam().kernels->widen_bf16(all.data(), bf16.data(), static_cast<uint32_t>(all.size()));
+    for (size_t i = 0; i < all.size(); ++i) {
+        EXPECT_TRUE(std::isnan(f16[i]) ? std::isnan(half_to_float(all[i]))
+                                       : float_bits(f16[i]) == float_bits(half_to_float(all[i])))
+            << i;
+        EXPECT_EQ(float_bits(bf16[i]), uint32_t{all[i]} << 16);
+    }
+    // Every pattern of the upper half and of what decides about rounding.
+    for (const uint32_t low :
+         {0x0000U, 0x0001U, 0x0FFFU, 0x1000U, 0x1001U, 0x2000U, 0x3000U, 0x7FFFU, 0x8000U, 0x8001U, 0xF000U, 0xFFFFU}) {
+        std::vector<float> in(all.size());
+        for (size_t i = 0; i < in.size(); ++i) {
+            in[i] = bits_float(static_cast<uint32_t>(i) << 16 | low);
+            if (std::isnan(in[i])) in[i] = __builtin_nanf("");
+        }
+        std::vector<uint16_t> half(in.size()), brain(in.size());
+        GetParam().kernels->narrow_f16(in.data(), half.data(), static_cast<uint32_t>(in.size()));
+        GetParam().kernels->narrow_bf16(in.data(), brain.data(), static_cast<uint32_t>(in.size()));
+        for (size_t i = 0; i < in.size(); ++i) {
+            ASSERT_EQ(half[i], float_to_half(in[i])) << in[i];
+            ASSERT_EQ(brain[i], float_to_bf16(in[i])) << in[i];
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(isa, GemmOf, ::testing::ValuesIn(candidates()),
                          [](const auto& info) { return std::string(info.param.name); });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GemmOf);
@@ -187,6 +273,60 @@ TEST(check_gemm, refuses_what_does_not) {
     expect_refused(changed([&](GemmF32& g) { g.m = huge, g.lda = huge; }), "a:");
     expect_refused(changed([&](GemmF32& g) { g.k = huge, g.lda = huge, g.ldb = huge; }), "a:");
     expect_refused(changed([&](GemmF32& g) { g.n = huge, g.ldb = huge, g.ldc = huge; }), "b:");
+}
+
+TEST(check_gemm, knows_types_and_transposes) {
+    // 16-bit numbers take half the room and need half the alignment.
+    GemmF32 gemm = small_gemm();
+    gemm.c_type = ElementType::kF16;
+    gemm.c_offset = 1024 - 32;
+    EXPECT_TRUE(check_gemm(gemm, 1024).ok());
+    EXPECT_FALSE(check_gemm(gemm, 1023).ok());
+    gemm.c_offset = 1024 - 34;
+    EXPECT_TRUE(check_gemm(gemm, 1024).ok());
+    gemm.c_offset = 1024 - 33;
+    expect_refused(gemm, "c offset");
+    gemm = small_gemm();
+    gemm.b_type = static_cast<ElementType>(3);
+    expect_refused(gemm, "b type");
+    gemm = small_gemm();
+    gemm.b_transpose = static_cast<Transpose>(2);
+    expect_refused(gemm, "transpose");
+
+    // A [2, 7] stored as [7, 2], B [7, 3] stored as [3, 7].
+    gemm = {.a_offset = 0, .b_offset = 56, .c_offset = 140, .m = 2, .n = 3, .k = 7, .lda = 2, .ldb = 7, .ldc = 3};
+    gemm.a_transpose = gemm.b_transpose = Transpose::kYes;
+    EXPECT_TRUE(check_gemm(gemm, 164).ok());
+    EXPECT_FALSE(check_gemm(gemm, 163).ok());
+    GemmF32 narrow = gemm;
+    narrow.ldb = 6;
+    expect_refused(narrow, "ldb");
+    narrow = gemm;
+    narrow.lda = 1;
+    expect_refused(narrow, "lda");
+    gemm.b_offset = 52;
+    gemm.a_offset = 0;
+    gemm.c_offset = 48;
+    expect_refused(gemm, "c:");
+}
+
+TEST(device, f16_product_lands_in_a_region_rounded_once) {
+    // 2049 is no f16: it lies half-way and goes to the even 2048.
+    for (const char* name : {"reference", "cpu"}) {
+        memory::Region region = make_region(65536);
+        auto* a = reinterpret_cast<uint16_t*>(region.base());
+        auto* b = a + 2;
+        a[0] = float_to_half(2048.0F), a[1] = float_to_half(1.0F);
+        b[0] = b[1] = float_to_half(1.0F);
+        Gemm gemm{.a_offset = 0, .b_offset = 4, .c_offset = 8, .m = 1, .n = 1, .k = 2, .lda = 2, .ldb = 1, .ldc = 1};
+        gemm.a_type = gemm.b_type = gemm.c_type = ElementType::kF16;
+        ASSERT_TRUE(make_device(name).value()->gemm(region, gemm).ok());
+        EXPECT_EQ(half_to_float(a[4]), 2048.0F);
+        // The old C takes part before the rounding: 2048 + 2049 = 4097, which goes down to 4096.
+        gemm.accumulate = true;
+        ASSERT_TRUE(make_device(name).value()->gemm(region, gemm).ok());
+        EXPECT_EQ(half_to_float(a[4]), 4096.0F);
+    }
 }
 
 TEST(check_gemm, refuses_a_result_that_overlaps_an_input) {
