@@ -1,5 +1,6 @@
 #include "compute/device.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -24,13 +25,15 @@ struct Extent {
     bool overlaps(const Extent& other) const { return begin < other.end && other.begin < end; }
 };
 
-Error bad(const std::string& what, const std::string& want, const std::string& got) {
-    return error(ErrorCode::kInvalidArgument, "[compute.gemm] " + what + ": want " + want + ", got " + got);
+Error bad(const char* operation, const std::string& what, const std::string& want, const std::string& got) {
+    return error(ErrorCode::kInvalidArgument,
+                 std::string("[compute.") + operation + "] " + what + ": want " + want + ", got " + got);
 }
 
 uint64_t bytes_of(ElementType type) { return type == ElementType::kF32 ? sizeof(float) : sizeof(uint16_t); }
 
 struct Matrix {
+    const char* operation;
     const char* name;
     uint64_t offset;
     ElementType type;
@@ -40,22 +43,23 @@ struct Matrix {
 Result<Extent> check_matrix(const Matrix& x, uint64_t size_bytes) {
     const std::string name = x.name;
     if (x.type > ElementType::kBf16) {
-        return bad(name + " type", "f32, f16 or bf16", std::to_string(static_cast<int>(x.type)));
+        return bad(x.operation, name + " type", "f32, f16 or bf16", std::to_string(static_cast<int>(x.type)));
     }
     const uint64_t element = bytes_of(x.type);
     if (x.offset % element != 0) {
-        return bad(name + " offset", "a multiple of " + std::to_string(element), std::to_string(x.offset));
+        return bad(x.operation, name + " offset", "a multiple of " + std::to_string(element), std::to_string(x.offset));
     }
-    if (x.stride < x.cols) return bad("ld" + name, "at least " + std::to_string(x.cols), std::to_string(x.stride));
+    if (x.stride < x.cols)
+        return bad(x.operation, "ld" + name, "at least " + std::to_string(x.cols), std::to_string(x.stride));
     if (x.offset > size_bytes) {
-        return bad(name + " offset", "at most " + std::to_string(size_bytes), std::to_string(x.offset));
+        return bad(x.operation, name + " offset", "at most " + std::to_string(size_bytes), std::to_string(x.offset));
     }
     if (x.rows == 0 || x.cols == 0) return Extent{x.offset, x.offset};
     // Below 2^64 in elements; compared in elements so that the bytes cannot overflow.
     const uint64_t elements = uint64_t{x.rows - 1} * x.stride + x.cols;
     const uint64_t room = (size_bytes - x.offset) / element;
     if (elements > room) {
-        return bad(name, std::to_string(elements) + " numbers from byte " + std::to_string(x.offset),
+        return bad(x.operation, name, std::to_string(elements) + " numbers from byte " + std::to_string(x.offset),
                    "a Region with room for " + std::to_string(room));
     }
     return Extent{x.offset, x.offset + elements * element};
@@ -79,6 +83,8 @@ GemmArgs in_region(uint8_t* base, const Gemm& g) {
             .accumulate = g.accumulate};
 }
 
+bool has_y(RowKind kind) { return kind != RowKind::kSilu && kind != RowKind::kSoftmax; }
+
 // What both devices share: they work on the Region's own bytes, on this processor.
 class HostDevice : public Device {
   public:
@@ -91,12 +97,32 @@ class HostDevice : public Device {
         return {};
     }
 
+    Result<void> rows(memory::Region& region, const Rows& r) final {
+        DW_TRY(check_rows(r, region.size()));
+        const FpEnvironment environment;
+        const auto row = [&](uint64_t offset, uint32_t stride, uint32_t i) {
+            return reinterpret_cast<float*>(region.base() + offset) + size_t{i} * stride;
+        };
+        const RowFunction function = row_kernels_.of_kind[static_cast<uint32_t>(r.kind)];
+        for (uint32_t i = 0; i < r.rows && r.cols != 0; ++i) {
+            const float* y = has_y(r.kind) ? row(r.y_offset, r.ldy, i) : nullptr;
+            function(row(r.x_offset, r.ldx, i), y, row(r.out_offset, r.ldout, i), r.cols, r.eps);
+        }
+        return {};
+    }
+
+  protected:
+    explicit HostDevice(const RowKernels& row_kernels) : row_kernels_(row_kernels) {}
+
   private:
     virtual void run(const GemmArgs& args) = 0;
+
+    const RowKernels& row_kernels_;
 };
 
 class ReferenceDevice final : public HostDevice {
   public:
+    ReferenceDevice() : HostDevice(reference::row_kernels()) {}
     std::string_view name() const override { return "reference"; }
 
   private:
@@ -106,7 +132,8 @@ class ReferenceDevice final : public HostDevice {
 #if defined(DRIFTWOOD_X86)
 class CpuDevice final : public HostDevice {
   public:
-    CpuDevice(const GemmKernels& kernels, uint32_t threads) : gemm_(kernels, threads) {}
+    CpuDevice(const GemmKernels& gemm, const RowKernels& rows, uint32_t threads)
+        : HostDevice(rows), gemm_(gemm, threads) {}
     std::string_view name() const override { return "cpu"; }
 
   private:
@@ -119,8 +146,8 @@ class CpuDevice final : public HostDevice {
 std::unique_ptr<Device> make_cpu_device([[maybe_unused]] uint32_t threads) {
 #if defined(DRIFTWOOD_X86)
     if (threads == 0) threads = available_cores();
-    if (cpu_has_avx512()) return std::make_unique<CpuDevice>(avx512::gemm_kernels(), threads);
-    if (cpu_has_avx2()) return std::make_unique<CpuDevice>(avx2::gemm_kernels(), threads);
+    if (cpu_has_avx512()) return std::make_unique<CpuDevice>(avx512::gemm_kernels(), avx512::row_kernels(), threads);
+    if (cpu_has_avx2()) return std::make_unique<CpuDevice>(avx2::gemm_kernels(), reference::row_kernels(), threads);
 #endif
     return std::make_unique<ReferenceDevice>();
 }
@@ -131,17 +158,41 @@ Result<void> check_gemm(const Gemm& g, uint64_t size_bytes) {
     const auto stored = [](const char* name, uint64_t offset, ElementType type, Transpose transpose, uint32_t rows,
                            uint32_t cols, uint32_t stride) {
         if (transpose == Transpose::kYes) std::swap(rows, cols);
-        return Matrix{name, offset, type, rows, cols, stride};
+        return Matrix{"gemm", name, offset, type, rows, cols, stride};
     };
-    if (g.a_transpose > Transpose::kYes || g.b_transpose > Transpose::kYes) return bad("transpose", "0 or 1", "more");
+    if (g.a_transpose > Transpose::kYes || g.b_transpose > Transpose::kYes)
+        return bad("gemm", "transpose", "0 or 1", "more");
     DW_ASSIGN(const Extent a,
               check_matrix(stored("a", g.a_offset, g.a_type, g.a_transpose, g.m, g.k, g.lda), size_bytes));
     DW_ASSIGN(const Extent b,
               check_matrix(stored("b", g.b_offset, g.b_type, g.b_transpose, g.k, g.n, g.ldb), size_bytes));
     DW_ASSIGN(const Extent c,
               check_matrix(stored("c", g.c_offset, g.c_type, Transpose::kNo, g.m, g.n, g.ldc), size_bytes));
-    if (c.overlaps(a)) return bad("c", "bytes of its own", "an overlap with a");
-    if (c.overlaps(b)) return bad("c", "bytes of its own", "an overlap with b");
+    if (c.overlaps(a)) return bad("gemm", "c", "bytes of its own", "an overlap with a");
+    if (c.overlaps(b)) return bad("gemm", "c", "bytes of its own", "an overlap with b");
+    return {};
+}
+
+Result<void> check_rows(const Rows& r, uint64_t size_bytes) {
+    if (static_cast<uint32_t>(r.kind) >= kRowKinds) {
+        return bad("rows", "kind", "below " + std::to_string(kRowKinds), std::to_string(static_cast<uint32_t>(r.kind)));
+    }
+    if (r.cols > kMaxRowValues) {
+        return bad("rows", "cols", "at most " + std::to_string(kMaxRowValues), std::to_string(r.cols));
+    }
+    const auto stored = [&r](const char* name, uint64_t offset, uint32_t rows, uint32_t stride) {
+        return Matrix{"rows", name, offset, ElementType::kF32, rows, r.cols, stride};
+    };
+    DW_ASSIGN(const Extent x, check_matrix(stored("x", r.x_offset, r.rows, r.ldx), size_bytes));
+    DW_ASSIGN(const Extent out, check_matrix(stored("out", r.out_offset, r.rows, r.ldout), size_bytes));
+    const bool out_is_x = r.x_offset == r.out_offset && (r.ldx == r.ldout || r.rows == 1);
+    if (out.overlaps(x) && !out_is_x) return bad("rows", "out", "x itself or bytes of its own", "a part of x");
+    if (!has_y(r.kind)) return {};
+    const bool shared = r.ldy == 0;
+    const Matrix matrix = stored("y", r.y_offset, shared ? std::min(r.rows, 1U) : r.rows, shared ? r.cols : r.ldy);
+    DW_ASSIGN(const Extent y, check_matrix(matrix, size_bytes));
+    const bool out_is_y = r.y_offset == r.out_offset && (r.ldy == r.ldout || r.rows == 1);
+    if (out.overlaps(y) && !out_is_y) return bad("rows", "out", "y itself or bytes of its own", "a part of y");
     return {};
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "compute/gemm.h"
+#include "compute/rows.h"
 #include "memory/region.h"
 
 namespace driftwood::compute {
@@ -32,6 +33,19 @@ using GemmF32 = Gemm;  // for who sets nothing below accumulate
 // hold.
 Result<void> check_gemm(const Gemm& gemm, uint64_t size_bytes);
 
+// out [rows, cols] = an operation over x, and y where it has one; f32, leading dimensions in elements. ldy = 0: one row
+// of y for all rows (a bias, RMSNorm's weight). out may be x or y itself (same offset, same leading dimension).
+struct Rows {
+    RowKind kind = RowKind::kAdd;
+    uint64_t x_offset = 0, y_offset = 0, out_offset = 0;  // bytes from the Region's base, multiples of 4
+    uint32_t rows = 0, cols = 0;                          // cols at most kMaxRowValues
+    uint32_t ldx = 0, ldy = 0, ldout = 0;
+    float eps = 0.0F;  // RMSNorm's
+};
+
+// As check_gemm.
+Result<void> check_rows(const Rows& rows, uint64_t size_bytes);
+
 class Device {
   public:
     virtual ~Device() = default;
@@ -40,6 +54,8 @@ class Device {
     virtual const uint8_t* address(const memory::Region& region) const = 0;
     // Checks (check_gemm against region.size()) and runs; returns when the result is in place.
     virtual Result<void> gemm(memory::Region& region, const Gemm& gemm) = 0;
+    // Likewise with check_rows.
+    virtual Result<void> rows(memory::Region& region, const Rows& rows) = 0;
 };
 
 // "reference" or "cpu": vectorised where the machine allows, on `threads` threads with the caller (0: one per core that

@@ -3,6 +3,7 @@
 
 #include "compute/gemm.h"
 #include "compute/kernels.h"
+#include "compute/rows.h"
 
 namespace driftwood::compute::reference {
 
@@ -23,5 +24,8 @@ bool all_finite(const float* x, uint32_t n);
 
 // Rule 10.
 void gemm(const GemmArgs& args);
+
+// Rule 10, rows.
+const RowKernels& row_kernels();
 
 }  // namespace driftwood::compute::reference

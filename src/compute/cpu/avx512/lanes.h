@@ -47,5 +47,28 @@ namespace {  // each kernel file gets copies of its own
     return n < -126 ? 0.0F : float_of(static_cast<uint32_t>(n + 127) << 23);
 }
 
+// Rule 6: EXP.
+[[maybe_unused]] inline __m512 exp_lanes(__m512 x) {
+    const __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_set1_ps(kExpLow), _CMP_GT_OQ);
+    x = _mm512_min_ps(x, _mm512_set1_ps(kExpHigh));
+    const __m512 n = round_float(_mm512_mul_ps(x, _mm512_set1_ps(kLog2E)));
+    __m512 r = _mm512_fmadd_ps(n, _mm512_set1_ps(kLn2High), x);
+    r = _mm512_fmadd_ps(n, _mm512_set1_ps(kLn2Low), r);
+    __m512 p = _mm512_set1_ps(kExpPoly[0]);
+    for (int i = 1; i < 6; ++i) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(kExpPoly[i]));
+    p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0F));
+    const __m512i exponent = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
+    return _mm512_maskz_mov_ps(above, _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent)));
+}
+
+// Rule 4: the 32 lanes of a block folded into one sum.
+[[maybe_unused]] inline float fold(__m512 low, __m512 high) {
+    const __m512 sixteen = _mm512_add_ps(low, high);
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sixteen), _mm512_extractf32x8_ps(sixteen, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
 }  // namespace
 }  // namespace driftwood::compute::avx512

@@ -6,14 +6,6 @@ namespace driftwood::compute::avx512 {
 
 namespace {
 
-float fold(__m512 low, __m512 high) {
-    const __m512 sixteen = _mm512_add_ps(low, high);
-    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sixteen), _mm512_extractf32x8_ps(sixteen, 1));
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
-
 float sum_of_squares(const float* x, uint32_t n) {
     float sum = 0.0F;
     for (uint32_t begin = 0; begin < n; begin += kSuperBlock) {
