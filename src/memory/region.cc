@@ -11,6 +11,7 @@
 #include <limits>
 #include <utility>
 
+#include "memory/descriptor.h"
 #include "memory/page_map.h"
 
 namespace driftwood::memory {
@@ -52,13 +53,14 @@ size_t round_up_to_page(size_t bytes) {
     return (bytes + page_size() - 1) / page_size() * page_size();
 }
 
-Result<Region> Region::reserve(size_t capacity_bytes, size_t guard_bytes) {
+Result<Region> Region::reserve(size_t capacity_bytes, size_t guard_bytes, Backing backing) {
     const std::string what = std::to_string(capacity_bytes) + " bytes and a guard of " + std::to_string(guard_bytes);
     if (!rounds_up(capacity_bytes) || !rounds_up(guard_bytes) ||
         round_up_to_page(capacity_bytes) > std::numeric_limits<size_t>::max() - round_up_to_page(guard_bytes)) {
         return error(ErrorCode::kLimit, "[memory.reserve] " + what + ": more than the address space");
     }
     Region region;
+    region.backing_ = backing;
     region.capacity_ = round_up_to_page(capacity_bytes);
     region.guard_ = round_up_to_page(guard_bytes);
     if (region.capacity_ + region.guard_ == 0) return region;
@@ -76,23 +78,32 @@ Region::Region(Region&& other) noexcept
       size_(std::exchange(other.size_, 0)),
       capacity_(std::exchange(other.capacity_, 0)),
       guard_(std::exchange(other.guard_, 0)),
-      files_(std::exchange(other.files_, {})) {}
+      backing_(other.backing_),
+      files_(std::exchange(other.files_, {})),
+      memory_file_(std::exchange(other.memory_file_, nullptr)) {
+    CHECK(!other.held());
+}
 
 Region& Region::operator=(Region&& other) noexcept {
     if (this == &other) return *this;
+    CHECK(!other.held());
     release();
     base_ = std::exchange(other.base_, nullptr);
     size_ = std::exchange(other.size_, 0);
     capacity_ = std::exchange(other.capacity_, 0);
     guard_ = std::exchange(other.guard_, 0);
+    backing_ = other.backing_;
     files_ = std::exchange(other.files_, {});
+    memory_file_ = std::exchange(other.memory_file_, nullptr);
     return *this;
 }
 
 Region::~Region() { release(); }
 
 void Region::release() {
+    CHECK(!held());
     files_.clear();
+    memory_file_.reset();
     if (base_ != nullptr) CHECK(munmap(base_, capacity_ + guard_) == 0);
     base_ = nullptr;
 }
@@ -104,7 +115,9 @@ Result<void> Region::grow(size_t size_bytes) {
                                             " bytes, the reservation has " + std::to_string(capacity_));
     }
     const size_t target = round_up_to_page(size_bytes);
-    if (mprotect(base_ + size_, target - size_, PROT_READ | PROT_WRITE) != 0) {
+    if (backing_ == Backing::kShareable) {
+        DW_TRY(grow_shareable(target));
+    } else if (mprotect(base_ + size_, target - size_, PROT_READ | PROT_WRITE) != 0) {
         return map_error("memory.grow", "from " + std::to_string(size_) + " to " + std::to_string(target) + " bytes");
     }
     size_ = target;
@@ -138,6 +151,11 @@ Result<void> Region::map_file(size_t offset, int fd, uint64_t file_offset, size_
                      "[memory.map_file] " + what + ": the file has " + std::to_string(file_bytes) + " bytes");
     }
     if (length == 0) return {};
+    CHECK(!held());
+    std::shared_ptr<const Descriptor> kept;
+    if (backing_ == Backing::kShareable) {
+        DW_ASSIGN(kept, Descriptor::copy(fd));
+    }
     DW_TRY(forget_file(offset, length));
     void* at = mmap(base_ + offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
                     static_cast<off_t>(file_offset));
@@ -152,10 +170,34 @@ Result<void> Region::map_file(size_t offset, int fd, uint64_t file_offset, size_
         CHECK(map_zeros(base_ + offset, length));
         return std::move(guard).error();
     }
-    files_.insert(std::upper_bound(files_.begin(), files_.end(), offset,
-                                   [](size_t at, const FileRange& file) { return at < file.offset; }),
-                  {.offset = offset, .length = length, .file_offset = file_offset, .guard = std::move(*guard)});
+    add_file({.offset = offset,
+              .length = length,
+              .file_offset = file_offset,
+              .guard = std::move(*guard),
+              .file = std::move(kept)});
     return {};
+}
+
+void Region::add_file(FileRange file) {
+    const auto at = std::upper_bound(files_.begin(), files_.end(), file.offset,
+                                     [](size_t offset, const FileRange& f) { return offset < f.offset; });
+    files_.insert(at, std::move(file));
+}
+
+// The last part of a range, from `at` (inside it, not its begin) on; the first part stays.
+Result<Region::FileRange> Region::split(FileRange& file, size_t at) const {
+    const size_t keep = at - file.offset;
+    FileRange rest{.offset = at,
+                   .length = file.length - keep,
+                   .file_offset = file.file_offset + keep,
+                   .guard = {},
+                   .file = file.file,
+                   .kind = file.kind};
+    if (file.kind == Kind::kFile) {
+        DW_ASSIGN(rest.guard, file.guard.split(base_ + at));
+    }
+    file.length = keep;
+    return rest;
 }
 
 Result<void> Region::forget_file(size_t offset, size_t length) {
@@ -164,24 +206,14 @@ Result<void> Region::forget_file(size_t offset, size_t length) {
                                      [&](const FileRange& f) { return f.offset + f.length <= offset; });
     if (file == files_.end() || file->offset >= end) return {};
     if (file->offset < offset) {  // its first part stays
-        const size_t keep = offset - file->offset;
-        DW_ASSIGN(FaultGuard rest, file->guard.split(base_ + offset));
-        FileRange tail{.offset = offset,
-                       .length = file->length - keep,
-                       .file_offset = file->file_offset + keep,
-                       .guard = std::move(rest)};
-        file->length = keep;
-        file = files_.insert(file + 1, std::move(tail));
+        DW_ASSIGN(FileRange rest, split(*file, offset));
+        file = files_.insert(file + 1, std::move(rest));
     }
     auto last = file;
     while (last != files_.end() && last->offset + last->length <= end) ++last;
     if (last != files_.end() && last->offset < end) {  // its last part stays
-        const size_t drop = end - last->offset;
-        DW_ASSIGN(FaultGuard rest, last->guard.split(base_ + end));
-        *last = {.offset = end,
-                 .length = last->length - drop,
-                 .file_offset = last->file_offset + drop,
-                 .guard = std::move(rest)};
+        DW_ASSIGN(FileRange rest, split(*last, end));
+        *last = std::move(rest);
     }
     files_.erase(file, last);
     return {};
@@ -204,6 +236,7 @@ Result<void> Region::check_intact(size_t offset, size_t length) const {
 Result<void> Region::reset(size_t offset, size_t length) {
     DW_TRY(check_range("memory.reset", offset, length));
     if (length == 0) return {};
+    CHECK(!held());
     DW_TRY(forget_file(offset, length));
     if (!map_zeros(base_ + offset, length)) {
         const Error failure = map_error("memory.reset", range_text(offset, length));
@@ -211,19 +244,6 @@ Result<void> Region::reset(size_t offset, size_t length) {
         return failure;
     }
     return {};
-}
-
-Result<std::vector<PageRange>> Region::changed_pages(std::span<const uint8_t> before, ChangeProbe probe) const {
-    DW_TRY(check_intact(0, size_));
-    switch (probe) {
-        case ChangeProbe::kScan: return private_pages_by_scan(base_, size_);
-        case ChangeProbe::kPageMap: return private_pages_by_page_map(base_, size_);
-        case ChangeProbe::kCompare: return different_pages(bytes(), before);
-        case ChangeProbe::kBest: break;
-    }
-    if (auto pages = private_pages_by_scan(base_, size_); pages.ok()) return pages;
-    if (auto pages = private_pages_by_page_map(base_, size_); pages.ok()) return pages;
-    return different_pages(bytes(), before);
 }
 
 Result<Footprint> Region::footprint() const { return footprint_of(base_, size_); }

@@ -10,6 +10,12 @@
 // the Region says that it failed (memory/fault.h). So whoever owns the Region asks failed() or check_intact() before
 // anything that was made from its bytes goes out. A range stays failed until something else backs it.
 //
+// A shareable Region can be forked while it lives: both branches then show the same pages and copy what they write.
+//
+// A device that works on a Region holds it (hold()). Pinned pages and new mappings do not mix: a device would go on
+// writing to pages that the Region no longer shows, or that another branch does. So fork, map_file, reset, moving and
+// destroying CHECK that nobody holds it: first drain the device and release. Growing is free.
+//
 // Every failure leaves the Region as it was, except map_file and reset: there the range may have become zeros.
 //
 // Invariants: base() is aligned to page_size(); size() <= capacity(); bytes never change address.
@@ -19,7 +25,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -40,11 +48,17 @@ size_t round_up_to_page(size_t bytes);
 // to two.
 inline constexpr size_t kMappingsPerGuest = 3;
 
+// What the committed bytes of a Region are before a file or a write.
+enum class Backing : uint8_t {
+    kAnonymous,  // memory of this process
+    kShareable,  // shared memory (a memfd): can be forked; one descriptor, and one more for each mapped file
+};
+
 class Region {
   public:
     // Reserves `capacity_bytes` of addresses (rounded up to pages) and `guard_bytes` of unmapped ones behind them.
     // Commits nothing. Fails with kLimit when the address space or the mapping count does not allow it.
-    static Result<Region> reserve(size_t capacity_bytes, size_t guard_bytes = 0);
+    static Result<Region> reserve(size_t capacity_bytes, size_t guard_bytes = 0, Backing backing = Backing::kAnonymous);
 
     Region() = default;  // an empty Region: capacity 0
     Region(Region&& other) noexcept;
@@ -66,6 +80,29 @@ class Region {
     // afterwards. The bytes of the file must not change while it is mapped.
     Result<void> map_file(size_t offset, int fd, uint64_t file_offset, size_t length);
 
+    // A second Region with the same bytes, capacity and guard, at another address. Neither sees what is written to the
+    // other from now on. Copies only the pages that were written to under a file map or since an earlier fork; all
+    // other pages are shared until one of the two writes to them. kUnsupported unless shareable; kIo when the Region
+    // failed. Precondition: !held().
+    Result<Region> fork();
+
+    // A device's use of this Region, for as long as the object lives; any number at once. Does not outlive the Region.
+    class Hold {
+      public:
+        Hold(Hold&& other) noexcept : region_(std::exchange(other.region_, nullptr)) {}
+        Hold& operator=(Hold&&) = delete;
+        ~Hold() {
+            if (region_ != nullptr) --region_->holds_;
+        }
+
+      private:
+        friend class Region;
+        explicit Hold(Region& region) : region_(&region) { ++region.holds_; }
+        Region* region_;
+    };
+    [[nodiscard]] Hold hold() { return Hold(*this); }
+    bool held() const { return holds_ > 0; }
+
     // Whether a file under any part of the Region became unreadable.
     bool failed() const;
     // The same for [offset, offset + length), which lies inside size(), as a kIo error that says which file range is
@@ -78,7 +115,7 @@ class Region {
     // The pages that may have changed since their mark. A page's mark is what last put bytes there: map_file (the
     // file's bytes) or grow and reset (zeros). So after the pages have been written into a new image, mapping that
     // image is the next mark. Never leaves a changed page out, wherever the system keeps it; under a file map it names
-    // exactly the pages written to, in anonymous memory also some that were only read or lie in a huge page with a
+    // exactly the pages written to, in other memory also some that were only read or lie in a huge page with a
     // written one. Ranges ascend and do not touch. `before` is what the Region showed at the mark (zeros behind its
     // end): only kCompare reads it, and kBest where nothing better works. kIo when the Region failed: nobody knows
     // then.
@@ -94,16 +131,30 @@ class Region {
     bool contains(const void* pointer, size_t length) const;
 
   private:
-    // What one map_file mapped, or what is left of it.
+    struct Descriptor;  // an open file that several Regions may map
+    enum class Kind : uint8_t {
+        kFile,    // a private view of a file
+        kLive,    // shared memory of this Region alone, written in place
+        kBranch,  // a private view of what was live before a fork, and does not change any more
+    };
+    // What one map_file mapped, or what is left of it; in a shareable Region also what growth took from shared memory.
     struct FileRange {
         size_t offset = 0;
         size_t length = 0;
         uint64_t file_offset = 0;
         FaultGuard guard;
+        std::shared_ptr<const Descriptor> file;  // shareable Regions only: what a fork maps; shared by the branches
+        Kind kind = Kind::kFile;
     };
 
     // Forgets what was mapped in [offset, offset + length), before something else is. All or nothing.
     Result<void> forget_file(size_t offset, size_t length);
+    void add_file(FileRange file);
+    Result<FileRange> split(FileRange& file, size_t at) const;
+    Result<std::vector<PageRange>> written_shared_pages() const;
+    Result<void> grow_shareable(size_t target);
+    Result<void> become_branch_of(const Region& parent);
+    Result<void> stop_sharing();
     Result<void> check_range(const char* operation, size_t offset, size_t length) const;
     void release();
 
@@ -111,7 +162,10 @@ class Region {
     size_t size_ = 0;
     size_t capacity_ = 0;
     size_t guard_ = 0;
-    std::vector<FileRange> files_;  // ascending, apart
+    Backing backing_ = Backing::kAnonymous;
+    uint32_t holds_ = 0;
+    std::vector<FileRange> files_;                   // ascending, apart
+    std::shared_ptr<const Descriptor> memory_file_;  // of the live ranges; null before growth and after a fork
 };
 
 }  // namespace driftwood::memory
