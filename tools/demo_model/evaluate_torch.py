@@ -69,27 +69,6 @@ def answer(model, config, prompts, device, dtype):
     return [row[: row.index(END)] if END in row else row for row in table], done.tolist()
 
 
-def loops(ids):
-    """True if some run of eight tokens occurs twice."""
-    grams = [tuple(ids[i : i + 8]) for i in range(len(ids) - 7)]
-    return len(grams) != len(set(grams))
-
-
-def score(found, table):
-    """Adds one probe's result to the table of counts."""
-    probe, text, ended, looped = found
-    key = f"{probe.kind} {probe.distance}" if probe.kind in ("recall", "corrected") else probe.kind
-    right = probe.want.lower() in text.lower() and not (probe.avoid and probe.avoid.lower() in text.lower())
-    row = table.setdefault(key, {"right": 0, "count": 0})
-    row["right"] += right
-    row["count"] += 1
-    total = table.setdefault("all", {"ended": 0, "looped": 0, "count": 0})
-    total["ended"] += ended
-    total["looped"] += looped
-    total["count"] += 1
-    return right
-
-
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("gguf", nargs="?", default=os.path.join(os.path.dirname(__file__), "demo.gguf"))
@@ -111,15 +90,13 @@ def main():
         answers, ended = answer(model, config, [prompts[i] for i in kept], a.device, dtype)
         for i, ids, end in zip(kept, answers, ended):
             text = encoder.decode(ids)
-            if not score((some[i], text, end, loops(ids)), table):
+            probes.count_end(end, probes.loops(ids), table)
+            if not probes.score(some[i], text, table):
                 wrong.append((some[i], text))
-    for key in sorted(table):
-        row = table[key]
-        shares = (f"{name} {100 * value / row['count']:.1f} %" for name, value in row.items() if name != "count")
-        print(key, " ".join(shares), f"of {row['count']}")
+    print(probes.report(table))
     random.Random(1).shuffle(wrong)
     for probe, text in wrong[: a.show]:
-        print(f"WRONG [{probe.kind} {probe.distance}] {probe.messages[-1][1]} -> {text} (want {probe.want!r})")
+        print(f"WRONG {probes.complaint(probe, text)}")
     if a.json:
         with open(a.json, "w", encoding="utf-8") as file:
             json.dump(table, file, indent=1, sort_keys=True)

@@ -100,6 +100,47 @@ def free_probe(rng):
     return Probe("free", 0, messages, "")
 
 
+def loops(ids):
+    """True if some run of eight tokens occurs twice."""
+    grams = [tuple(ids[i : i + 8]) for i in range(len(ids) - 7)]
+    return len(grams) != len(set(grams))
+
+
+def score(probe, text, table):
+    """Adds one answer to the table of counts; true if it is right."""
+    key = f"{probe.kind} {probe.distance}" if probe.kind in ("recall", "corrected") else probe.kind
+    right = probe.want.lower() in text.lower() and not (probe.avoid and probe.avoid.lower() in text.lower())
+    row = table.setdefault(key, {"right": 0, "count": 0})
+    row["right"] += right
+    row["count"] += 1
+    return right
+
+
+def count_end(ended, looped, table):
+    total = table.setdefault("all", {"ended": 0, "looped": 0, "count": 0})
+    total["ended"] += ended
+    total["looped"] += looped
+    total["count"] += 1
+
+
+def report(table):
+    """A line per kind."""
+    lines = []
+    for key in sorted(table, key=lambda key: [int(part) if part.isdigit() else part for part in key.split()]):
+        row = table[key]
+        shares = (f"{name} {100 * value / row['count']:.1f} %" for name, value in row.items() if name != "count")
+        lines.append(f"{key} {' '.join(shares)} of {row['count']}")
+    return "\n".join(lines)
+
+
+def said(probe):
+    return [text for role, text in probe.messages if role == "user"]
+
+
+def complaint(probe, text):
+    return f"[{probe.kind} {probe.distance}] {probe.messages[-1][1]} -> {text} (want {probe.want!r})"
+
+
 def probes(encoder, each, seed=7):
     """`each` probes of every kind and distance."""
     out = []

@@ -1,8 +1,9 @@
 """Trains the demo model: makes its text on the fly, resumes from its checkpoint, exports it at the end.
 
-    python3 train.py --out OUT [--steps N] [--minutes M]
+    python3 train.py --out OUT [--steps N] [--minutes M] [--begin demo.gguf]
 
-Stops and saves after M minutes even if steps are left; the same command goes on from there.
+Stops and saves after M minutes even if steps are left; the same command goes on from there. --begin starts from the
+vocabulary and weights of a model file instead of random ones.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 
 import data
 import export
+import gguf_reader
 import optimizer
 import tokenizer as tk
 from model import Config, Decoder, rope_tables
@@ -24,6 +26,7 @@ from model import Config, Decoder, rope_tables
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", required=True, help="folder for tokenizer, checkpoint, curve and exports")
+    p.add_argument("--begin", help="model file whose vocabulary and weights to start from")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--steps", type=int, default=4000)
     p.add_argument("--tokens", type=int, default=131072, help="tokens per step")
@@ -67,12 +70,19 @@ def save(path, model, optimizers, step, curve):
     os.replace(path + ".part", path)
 
 
+def begin_from(path, out, model):
+    """Takes over the vocabulary and weights of a model file of the same shape."""
+    _, state, spec, _ = gguf_reader.read(path)
+    model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
+    tk.save(tk.Tokenizer.from_str(json.dumps(spec)), out)
+
+
 def main():
     a = arguments()
     started = time.time()
     os.makedirs(a.out, exist_ok=True)
     tokenizer_path = os.path.join(a.out, "tokenizer.json")
-    if not os.path.exists(tokenizer_path):
+    if not a.begin and not os.path.exists(tokenizer_path):
         tk.save(tk.train(data.corpus(a.seed, a.corpus), a.vocab), a.out)
         print(f"tokenizer: {time.time() - started:.0f} s", flush=True)
     config = Config(vocab_size=a.vocab, width=a.width, layers=a.layers, heads=a.width // 64, ffn=a.ffn)
@@ -81,6 +91,8 @@ def main():
     model = Decoder(config).to(a.device)
     optimizers = optimizer.build(model, a.lr)
     checkpoint, step, curve = os.path.join(a.out, "checkpoint.pt"), 0, []
+    if a.begin and not os.path.exists(checkpoint):
+        begin_from(a.begin, a.out, model)
     if os.path.exists(checkpoint):
         saved = torch.load(checkpoint, map_location=a.device)
         model.load_state_dict(saved["model"])
