@@ -36,7 +36,7 @@ VENDORS = [
     (r"wasmtime\.h|wasm\.h|wasi\.h|wasmtime/.*", ["src/wasm/*", "deps/*"]),
     (r"driftwood_deps\.h", ["src/wasm/*", "src/file/*", "src/model/*", "src/session/*", "deps/*"]),
     (r".*intrin\.h|arm_(neon|sve|sme)\.h",
-     ["src/compute/cpu/*", "src/compute/fp_environment.h", "src/compute/*_test.cc", "src/compute/*_bench.cc"]),
+     ["src/compute/cpu/*", "src/base/fp_environment.h", "src/compute/*_test.cc", "src/compute/*_bench.cc"]),
     (r"cuda.*|cublas.*|nv.*\.h", ["src/compute/cuda/*", "bench/*"]),
     (r"Metal/.*|Foundation/.*|QuartzCore/.*", ["src/compute/metal/*"]),
     (r"nlohmann/.*", ["*.cc", "src/cli/*"]),

@@ -49,13 +49,13 @@ class [[nodiscard]] Result {
     bool ok() const { return state_.index() == 0; }
     explicit operator bool() const { return ok(); }
 
-    // Precondition: ok().
+    // Precondition: ok(). Of a temporary by value, so that `for (auto x : *f())` holds what it walks through.
     T& value() & { return CHECK_OK_(), *std::get_if<0>(&state_); }
     const T& value() const& { return CHECK_OK_(), *std::get_if<0>(&state_); }
-    T&& value() && { return CHECK_OK_(), std::move(*std::get_if<0>(&state_)); }
+    T value() && { return CHECK_OK_(), std::move(*std::get_if<0>(&state_)); }
     T& operator*() & { return value(); }
     const T& operator*() const& { return value(); }
-    T&& operator*() && { return std::move(*this).value(); }
+    T operator*() && { return std::move(*this).value(); }
     T* operator->() { return &value(); }
     const T* operator->() const { return &value(); }
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "compute/fp_environment.h"
+#include "base/fp_environment.h"
 #include "compute/reference/reference.h"
 
 #if defined(DRIFTWOOD_X86)

@@ -11,9 +11,9 @@
 #include <span>
 #include <string_view>
 
+#include "base/fp_environment.h"
 #include "base/result.h"
 #include "compute/decoder_spec.h"
-#include "compute/fp_environment.h"
 #include "compute/kv.h"
 
 namespace driftwood::compute {

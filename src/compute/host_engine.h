@@ -10,9 +10,9 @@
 #include <memory>
 #include <vector>
 
+#include "base/fp_environment.h"
 #include "compute/cpu/thread_pool.h"
 #include "compute/engine.h"
-#include "compute/fp_environment.h"
 #include "compute/host_kv_pool.h"
 #include "compute/kernels.h"
 #include "compute/rope_table.h"

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "base/fp_environment.h"
 #include "compute/constants.h"
-#include "compute/fp_environment.h"
 #include "compute/kv.h"
 #include "compute/reference/reference.h"
 #include "compute/test_spec.h"

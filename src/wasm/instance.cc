@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "wasm/float_environment.h"
+#include "base/fp_environment.h"
 #include "wasm/instance_impl.h"
 #include "wasm/limits.h"
 
@@ -153,7 +153,7 @@ Result<void> InstanceImpl::run(const wasmtime_func_t& function, std::string_view
     wasm_trap_t* trapped = nullptr;
     ErrorPtr failure;
     {
-        const FloatEnvironment float_environment;
+        const FpEnvironment environment;
         const TurnClock clock(module_.runtime().ticker(), context_, limits_.turn_deadline_ms);
         running_ = true;
         failure.reset(wasmtime_func_call_unchecked(context_, &function, values, std::size(values), &trapped));

@@ -8,7 +8,7 @@
 #endif
 
 #include "base/check.h"
-#include "compute/fp_environment.h"
+#include "base/fp_environment.h"
 
 namespace driftwood::compute {
 
