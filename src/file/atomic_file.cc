@@ -53,6 +53,11 @@ Error AtomicFile::named(Error failure) const {
 
 Result<AtomicFile> AtomicFile::create(FileOps& ops, const std::string& path, uint64_t size_bytes) {
     AtomicFile file(ops, path);
+    if (path.empty()) return error(ErrorCode::kInvalidArgument, "[file.commit] the name of the file is empty");
+    if (ops.is_special(path)) {  // a rename would put the file in its place: /dev/null must stay what it is
+        return error(ErrorCode::kInvalidArgument,
+                     "[file.commit] " + path + ": is there and not a regular file: choose another name");
+    }
     const std::string temporary = file.directory_ + "/" + temporary_name();
     Result<int> fd = ops.create(temporary);
     if (!fd.ok()) return file.named(std::move(fd).error());

@@ -112,6 +112,7 @@ class DiskModel : public FileOps {
         return {};
     }
     bool exists(const std::string& path) override { return names_.contains(path); }
+    bool is_special(const std::string&) override { return false; }
 
   protected:
     // Counts a call; an error when it is the one to fail.

@@ -115,4 +115,9 @@ bool SystemFileOps::exists(const std::string& path) {
     return lstat(path.c_str(), &st) == 0;
 }
 
+bool SystemFileOps::is_special(const std::string& path) {
+    struct stat st {};
+    return stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
+}
+
 }  // namespace driftwood::file

@@ -31,6 +31,8 @@ class FileOps {
     // Returns when the names in the directory would survive a crash.
     virtual Result<void> sync_directory(const std::string& path) = 0;
     virtual bool exists(const std::string& path) = 0;
+    // Something other than a regular file (a device, a pipe, a directory) bears this name; a link is what it leads to.
+    virtual bool is_special(const std::string& path) = 0;
 };
 
 // The operating system's. Stateless; any thread.
@@ -47,6 +49,7 @@ class SystemFileOps final : public FileOps {
     Result<void> unlink(const std::string& path) override;
     Result<void> sync_directory(const std::string& path) override;
     bool exists(const std::string& path) override;
+    bool is_special(const std::string& path) override;
 };
 
 }  // namespace driftwood::file
