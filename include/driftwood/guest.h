@@ -93,7 +93,8 @@ DRIFTWOOD_IMPORT(now) int64_t driftwood_now(void);
  * 1 MiB). */
 DRIFTWOOD_IMPORT(random) int32_t driftwood_random(void* out, uint32_t length);
 /* Sends bytes to whoever talks to this actor; `last` != 0 ends the answer to the current message. An effect: it happens
- * after the turn has returned. 0, or -EFAULT, -EOVERFLOW (longer than 1 MiB, or too many in one turn). */
+ * after the turn has returned. 0, or -EFAULT, -EOVERFLOW (longer than 1 MiB; more than 4,096 or 16 MiB in one turn,
+ * log lines included). */
 DRIFTWOOD_IMPORT(reply) int32_t driftwood_reply(const void* data, uint32_t length, uint32_t last);
 
 /* ---- Mailbox ----------------------------------------------------------------------------------------------------- */
@@ -110,7 +111,8 @@ DRIFTWOOD_IMPORT(session_open) int64_t driftwood_session_open(void);
 DRIFTWOOD_IMPORT(session_close) int32_t driftwood_session_close(int64_t session);
 /* Appends a message ("system", "user", "assistant") as the model's chat template writes it; text never becomes a
  * special token. Returns the number of tokens appended, or -EFAULT, -EBADF, -EBUSY (generating), -EINVAL (role,
- * template), -ENOSPC. Prefill happens with the next generate, or with prefill. */
+ * not UTF-8), -ENOSYS (template), -ENOSPC, -EOVERFLOW (text longer than 1 MiB). Prefill happens with the next generate,
+ * or with prefill. */
 DRIFTWOOD_IMPORT(session_append)
 int64_t driftwood_session_append(int64_t session, const char* role, uint32_t role_length, const char* text,
                                  uint32_t text_length);
@@ -133,7 +135,8 @@ DRIFTWOOD_IMPORT(stream_close) int32_t driftwood_stream_close(int64_t stream);
 
 /* ---- Tensors in place -------------------------------------------------------------------------------------------- */
 
-/* Extents are checked at the call; the device works on the guest's own bytes before the completion. Status: 0. */
+/* Extents are checked at the call (-EINVAL; -EOVERFLOW: m * n * k above 2^32); the device works on the guest's own
+ * bytes before the completion. Status: 0. */
 DRIFTWOOD_IMPORT(gemm_f32) int64_t driftwood_gemm_f32_run(const driftwood_gemm_f32* gemm, uint32_t gemm_size);
 
 #endif /* __wasm__ */

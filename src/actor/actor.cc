@@ -41,7 +41,7 @@ void ActorImpl::begin_turn() {
 void ActorImpl::end_turn(Step& step, const Result<void>& outcome) {
     step.kind = Step::Kind::kTurn;
     if (!outcome.ok()) std::erase_if(effects_, [](const Effect& effect) { return effect.kind != Effect::Kind::kLog; });
-    step.effects = std::exchange(effects_, {});
+    step.effects = take_effects();
     if (!outcome.ok()) fail(step, outcome.error());
 }
 
@@ -188,7 +188,7 @@ bool ActorImpl::run_forward(Step& step) {
                 operation.progress += tokens;
         }
     }
-    step.effects = std::exchange(effects_, {});
+    step.effects = take_effects();
     return true;
 }
 

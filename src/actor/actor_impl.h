@@ -81,7 +81,9 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     Stream* live_stream(int64_t session);
     bool busy(int64_t handle, const session::Session& session) const;
     void flush_lines(int fd, std::string& buffer);
+    bool effects_have_room(size_t bytes) const;  // in this turn, for one more of that size
     void push_effect(Effect effect);
+    std::vector<Effect> take_effects();
 
     // ---- Image (image.cc)
     void encode_state(file::Encoder& out) const;
@@ -112,6 +114,7 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
 
     // Of the running turn.
     std::vector<Effect> effects_;
+    size_t effect_bytes_ = 0;
     int64_t clock_offset_ns_ = 0;  // added to the clock, so that time goes on where the last machine's clock was
     bool clock_checked_ = false;
 };

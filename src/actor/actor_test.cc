@@ -4,6 +4,7 @@
 
 #include "actor/limits.h"
 #include "actor/nosy_guest.h"
+#include "actor/operations.h"
 #include "actor/test_world.h"
 
 namespace driftwood::actor {
@@ -191,6 +192,48 @@ TEST(ActorTest, operations_beyond_the_limit_are_refused) {
           (br_if $more (i32.lt_u (local.get $i) (i32.const 2000))))
         (call $say_i64 (local.get $last)))"));
     EXPECT_EQ(got, std::vector<int64_t>{-DRIFTWOOD_EOVERFLOW});
+}
+
+TEST(ActorTest, a_text_too_long_for_one_append_is_refused) {
+    EXPECT_EQ(replies_of(guest(R"(
+        (drop (memory.grow (i32.const 40)))
+        (global.set $session (call $open))
+        (memory.fill (i32.const 65536) (i32.const 120) (i32.const 1048577))
+        (call $say_i64 (call $append (global.get $session) (i32.const 16) (i32.const 4) (i32.const 65536)
+                                     (i32.const 1048577)))
+        (call $say_i64 (call $append (global.get $session) (i32.const 16) (i32.const 4) (i32.const 65536)
+                                     (i32.const 1048576))))")),
+              (std::vector<int64_t>{-DRIFTWOOD_EOVERFLOW, -DRIFTWOOD_ENOSPC}));
+}
+
+TEST(ActorTest, the_bytes_of_a_turns_replies_are_bounded) {
+    World world;
+    const auto module = compile(world, guest(R"(
+        (local $i i32)
+        (drop (memory.grow (i32.const 40)))
+        (loop $more
+          (drop (call $reply (i32.const 0) (i32.const 1048576) (i32.const 0)))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $more (i32.lt_u (local.get $i) (i32.const 100)))))"));
+    auto actor = Actor::create(world.context(), *module, {}).value();
+    Heard heard;
+    run(*actor, heard);
+    EXPECT_EQ(heard.replies.size(), kMaxEffectBytesPerTurn);
+}
+
+driftwood_gemm_f32 gemm(uint32_t m, uint32_t n, uint32_t k) {
+    driftwood_gemm_f32 shape{};
+    shape.m = m;
+    shape.n = n;
+    shape.k = k;
+    return shape;
+}
+
+TEST(ActorTest, a_gemm_that_would_hold_the_device_for_minutes_is_refused) {
+    EXPECT_FALSE(within_gemm_limit(gemm(1 << 12, 1 << 12, 1 << 12)));
+    EXPECT_FALSE(within_gemm_limit(gemm(UINT32_MAX, UINT32_MAX, UINT32_MAX)));
+    EXPECT_FALSE(within_gemm_limit(gemm(UINT32_MAX, 0, 2)));  // rows to walk through, if nothing in them
+    EXPECT_TRUE(within_gemm_limit(gemm(1 << 10, 1 << 10, 1 << 10)));
 }
 
 TEST(ActorTest, the_mailbox_is_bounded) {

@@ -1,6 +1,7 @@
 // Freezing at any boundary between two steps, and going on elsewhere, changes nothing that anybody can see.
 #include <gtest/gtest.h>
 
+#include "actor/busy_guest.h"
 #include "actor/nosy_guest.h"
 #include "actor/rust_guests.h"
 #include "actor/test_world.h"
@@ -13,6 +14,7 @@ struct Scene {
     std::unique_ptr<wasm::Module> (*module)(World&);
     ActorOptions options;
     std::vector<std::string> messages;
+    bool all_at_once = false;  // the messages are in the mailbox from the beginning
 };
 
 // Longer than a chunk of prefill, so that some boundaries lie inside it.
@@ -32,7 +34,8 @@ std::vector<Scene> scenes() {
              .options = chat_options(),
              .messages = {long_message(), "What is my name?"}},
             {.name = "tour", .module = tour_module, .options = {}, .messages = tour_messages()},
-            {.name = "nosy", .module = nosy_module, .options = nosy_options(), .messages = {"a", "bb", "ccc"}}};
+            {.name = "nosy", .module = nosy_module, .options = nosy_options(), .messages = {"a", "bb", "ccc"}},
+            {.name = "busy", .module = busy_module, .options = {}, .messages = {"a", "bb"}, .all_at_once = true}};
 }
 
 // A scene's module, compiled once for each of the two machines that it is played on, by a runtime of their own.
@@ -62,11 +65,12 @@ class Living {
 
     Life live(int freeze_at, const std::string& final_path) {
         Heard heard;
-        advance(heard, freeze_at);
+        if (!scene_.all_at_once) advance(heard, freeze_at);
         for (const std::string& message : scene_.messages) {
             EXPECT_TRUE(actor_->send(message).ok());
-            advance(heard, freeze_at);
+            if (!scene_.all_at_once) advance(heard, freeze_at);
         }
+        advance(heard, freeze_at);
         EXPECT_EQ(heard.answers, static_cast<int>(scene_.messages.size())) << heard.logs;
         EXPECT_TRUE(actor_->freeze(final_path, not_durable()).ok());
         life_.replies = heard.replies;

@@ -22,15 +22,26 @@ int64_t to_errno(const Error& error) {
 
 }  // namespace
 
+bool ActorImpl::effects_have_room(size_t bytes) const {
+    return effects_.size() < kMaxEffectsPerTurn && bytes <= kMaxEffectBytesPerTurn - effect_bytes_;
+}
+
 void ActorImpl::push_effect(Effect effect) {
+    effect_bytes_ += effect.bytes.size();
     effect.turn = turns_;
     effect.index = static_cast<uint32_t>(effects_.size());
     effects_.push_back(std::move(effect));
 }
 
+std::vector<Effect> ActorImpl::take_effects() {
+    effect_bytes_ = 0;
+    return std::exchange(effects_, {});
+}
+
 void ActorImpl::log(int32_t level, std::string_view line) {
-    if (effects_.size() >= kMaxEffectsPerTurn) return;
-    push_effect({.kind = Effect::Kind::kLog, .level = level, .bytes = std::string(line.substr(0, kMaxLogLineBytes))});
+    line = line.substr(0, kMaxLogLineBytes);
+    if (!effects_have_room(line.size())) return;
+    push_effect({.kind = Effect::Kind::kLog, .level = level, .bytes = std::string(line)});
 }
 
 void ActorImpl::wasi_write(int fd, std::string_view bytes) {
@@ -61,7 +72,7 @@ void ActorImpl::random(std::span<uint8_t> out) {
 }
 
 int32_t ActorImpl::reply(std::span<const uint8_t> bytes, bool last) {
-    if (bytes.size() > kMaxReplyBytes || effects_.size() >= kMaxEffectsPerTurn) return -DRIFTWOOD_EOVERFLOW;
+    if (bytes.size() > kMaxReplyBytes || !effects_have_room(bytes.size())) return -DRIFTWOOD_EOVERFLOW;
     push_effect({.kind = Effect::Kind::kReply, .last = last, .bytes = std::string(bytes.begin(), bytes.end())});
     return 0;
 }
@@ -113,7 +124,7 @@ bool ActorImpl::busy(int64_t handle, const session::Session& session) const {
 }
 
 int64_t ActorImpl::session_open() {
-    if (sessions_.size() >= kMaxSessions) return -DRIFTWOOD_EOVERFLOW;
+    if (sessions_.size() >= kMaxSessions || next_session_ == kNoMoreSessions) return -DRIFTWOOD_EOVERFLOW;
     const int64_t handle = next_session_++;
     sessions_.emplace(handle, std::make_unique<session::Session>(context_.model, context_.engine, context_.blocks));
     return handle;
@@ -135,6 +146,7 @@ int64_t ActorImpl::session_append(int64_t handle, std::string_view role, std::st
     session::Session* const session = find_session(handle);
     if (session == nullptr) return -DRIFTWOOD_EBADF;
     if (busy(handle, *session)) return -DRIFTWOOD_EBUSY;
+    if (text.size() > kMaxAppendBytes) return -DRIFTWOOD_EOVERFLOW;
     const auto added = session->append(role, text);
     if (added.ok()) return *added;
     log(DRIFTWOOD_LOG_WARN, added.error().message);
@@ -150,7 +162,7 @@ int64_t ActorImpl::session_fork(int64_t handle) {
     const session::Session* const session = find_session(handle);
     if (session == nullptr) return -DRIFTWOOD_EBADF;
     if (busy(handle, *session)) return -DRIFTWOOD_EBUSY;
-    if (sessions_.size() >= kMaxSessions) return -DRIFTWOOD_EOVERFLOW;
+    if (sessions_.size() >= kMaxSessions || next_session_ == kNoMoreSessions) return -DRIFTWOOD_EOVERFLOW;
     auto child = session->fork();
     if (!child.ok()) return to_errno(child.error());
     const int64_t child_handle = next_session_++;
@@ -220,6 +232,7 @@ int32_t ActorImpl::stream_close(int64_t id) {
 
 int64_t ActorImpl::gemm_f32(const driftwood_gemm_f32& g) {
     if (!compute::check_gemm(to_gemm(g), instance_->memory().size()).ok()) return -DRIFTWOOD_EINVAL;
+    if (!within_gemm_limit(g)) return -DRIFTWOOD_EOVERFLOW;
     return issue({.kind = Operation::Kind::kGemm, .out = {}, .gemm = g});
 }
 

@@ -154,7 +154,8 @@ Result<Actor::Thawed> ActorImpl::restore(const ActorOptions& options,
                   session::Session::restore(id, context_.model, context_.engine, context_.blocks, image));
         thawed.tokens_reused += restored.tokens_reused;
         thawed.tokens_again += restored.tokens_again;
-        sessions_.emplace(id, std::move(restored.session));
+        if (!sessions_.emplace(id, std::move(restored.session)).second)
+            return corrupt(what, "session " + std::to_string(id) + " twice");
     }
     DW_TRY(check_restored(what));
     DW_TRY(image->check_intact());
@@ -210,7 +211,8 @@ Result<void> ActorImpl::decode_state(file::Decoder& in, std::vector<uint32_t>& s
 
 // Every handle, range and limit, as if the guest had just asked.
 Result<void> ActorImpl::check_restored(const std::string& what) const {
-    if (turn_ns_ < 0 || next_id_ < 1 || mailbox_.size() > kMaxMailboxMessages || sessions_.size() > kMaxSessions ||
+    if (turn_ns_ < 0 || turn_ns_ > kMaxCounter || next_id_ < 1 || next_id_ > kMaxCounter ||
+        mailbox_.size() > kMaxMailboxMessages || sessions_.size() > kMaxSessions ||
         operations_.size() + completions_.size() > kMaxOperations || streams_.size() > kMaxOperations) {
         return corrupt(what, "a count or counter beyond its limit");
     }
@@ -227,11 +229,12 @@ Result<void> ActorImpl::check_restored(const std::string& what) const {
     const auto fresh = [&](int64_t id) { return id > 0 && id < next_id_ && ids.insert(id).second; };
     for (const Operation& operation : operations_) {
         const compute::GemmF32 gemm = to_gemm(operation.gemm);
-        const bool target_exists = operation.kind == Operation::Kind::kNext      ? streams_.contains(operation.target)
-                                   : operation.kind == Operation::Kind::kPrefill ? sessions_.contains(operation.target)
-                                   : operation.kind == Operation::Kind::kGemm
-                                       ? compute::check_gemm(gemm, instance_->memory().size()).ok()
-                                       : true;
+        const bool target_exists =
+            operation.kind == Operation::Kind::kNext      ? streams_.contains(operation.target)
+            : operation.kind == Operation::Kind::kPrefill ? sessions_.contains(operation.target)
+            : operation.kind == Operation::Kind::kGemm
+                ? compute::check_gemm(gemm, instance_->memory().size()).ok() && within_gemm_limit(operation.gemm)
+                : true;
         if (!fresh(operation.id) || !target_exists || !instance_->range(operation.out))
             return corrupt(what, "operation " + std::to_string(operation.id) + " cannot be");
     }

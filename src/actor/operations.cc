@@ -1,7 +1,10 @@
 #include "actor/operations.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+
+#include "actor/limits.h"
 
 namespace driftwood::actor {
 namespace {
@@ -9,6 +12,12 @@ namespace {
 constexpr size_t kGemmWords = sizeof(driftwood_gemm_f32) / sizeof(uint32_t);
 
 }  // namespace
+
+bool within_gemm_limit(const driftwood_gemm_f32& g) {
+    // Without columns there are still rows to walk through.
+    const uint64_t cells = uint64_t{std::max(g.m, 1U)} * std::max(g.n, 1U);
+    return std::max(g.k, 1U) <= kMaxGemmSteps / cells;
+}
 
 compute::GemmF32 to_gemm(const driftwood_gemm_f32& g) {
     return {.a_offset = g.a,

@@ -38,6 +38,8 @@ struct Stream {
     bool detached = false;  // the session moved on to another generate or was closed: nothing more will come
 };
 
+// At most kMaxGemmSteps. Holds for any m, n, k.
+bool within_gemm_limit(const driftwood_gemm_f32& gemm);
 // The guest's wording of a GEMM as the device's.
 compute::GemmF32 to_gemm(const driftwood_gemm_f32& guest);
 
