@@ -150,6 +150,43 @@ TEST(ProgramTest, errors_name_the_thing_and_set_the_exit_code) {
     EXPECT_EQ(driftwood("run demo hi --isa pdp11").exit_code, 1);
 }
 
+TEST(ProgramTest, names_that_are_no_files_are_errors_and_stay_what_they_are) {
+    const file::TestDirectory directory;
+    const std::string pipe = directory.file("pipe");
+    ASSERT_EQ(shell("mkfifo " + pipe).exit_code, 0);
+    const std::string freeze = "run demo Hello --max-tokens 2 --freeze ";
+    EXPECT_EQ(driftwood(freeze + pipe).exit_code, 1);
+    EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+    EXPECT_EQ(driftwood(freeze + "''").exit_code, 1);
+    for (const std::string& bad : {pipe, directory.path(), std::string(5000, 'a'), std::string("/dev/zero")}) {
+        for (const char* command : {"thaw ", "inspect ", "actor run ", "run "})
+            EXPECT_EQ(driftwood(command + bad).exit_code, 1) << command << bad;
+    }
+    EXPECT_EQ(shell("TMPDIR=/nonexistent " DRIFTWOOD_PROGRAM " demo 2>/dev/null").exit_code, 1);
+}
+
+TEST(ProgramTest, lines_of_input_are_messages_or_commands) {
+    const file::TestDirectory directory;
+    const std::string into = std::string(" | ") + DRIFTWOOD_PROGRAM + " run 2>&1";
+    const Outcome talked =
+        shell("printf '/freeze   \\n/freeze\\n/freeze " + directory.file("q.actor") + "  \\n/quit\\n'" + into);
+    EXPECT_EQ(talked.exit_code, 0) << talked.output;
+    EXPECT_TRUE(std::filesystem::exists(directory.file("q.actor"))) << talked.output;
+    const Outcome endless = shell("head -c 3000000 /dev/zero" + into);
+    EXPECT_EQ(endless.exit_code, 1) << endless.output;
+    EXPECT_NE(endless.output.find("[stdin]"), std::string::npos) << endless.output;
+}
+
+TEST(ProgramTest, output_that_could_not_be_written_is_a_failure) {
+    EXPECT_EQ(shell(DRIFTWOOD_PROGRAM " tokenize demo Hello >/dev/full 2>/dev/null").exit_code, 1);
+}
+
+TEST(ProgramTest, a_message_that_is_not_utf8_is_named_as_that) {
+    const Outcome refused = driftwood("run demo \"$(printf '\\377')\"");
+    EXPECT_NE(refused.output.find("not UTF-8"), std::string::npos) << refused.output;
+    EXPECT_EQ(refused.output.find("filled"), std::string::npos) << refused.output;
+}
+
 TEST(ProgramTest, help_teaches_every_command) {
     const std::string help = driftwood("--help").output;
     for (const char* command : {"run", "actor", "thaw", "inspect", "demo", "chain", "logits", "tokenize"}) {

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "actor/limits.h"
 #include "cli/output.h"
 
 namespace driftwood::cli {
@@ -59,39 +60,52 @@ bool Conversation::line_is_waiting() const {
     return poll(&input, 1, 0) > 0 && (input.revents & POLLIN) != 0;
 }
 
-std::optional<std::string> Conversation::read_line() {
+Result<std::optional<std::string>> Conversation::read_line() {
     for (;;) {
-        if (const size_t end = input_.find('\n'); end != std::string::npos) {
+        const size_t end = input_.find('\n', searched_);
+        if (end != std::string::npos) {
             std::string line = input_.substr(0, end);
             input_.erase(0, end + 1);
-            return line;
+            searched_ = 0;
+            if (line.ends_with('\r')) line.pop_back();
+            return std::optional(std::move(line));
         }
+        if (input_.size() > actor::kMaxMessageBytes) {
+            return error(ErrorCode::kLimit, "[stdin] a line of more than " + std::to_string(actor::kMaxMessageBytes) +
+                                                " bytes: one line is one message, and that is its limit");
+        }
+        searched_ = input_.size();
         char chunk[4096];
         const ssize_t got = read(STDIN_FILENO, chunk, sizeof chunk);
         if (got > 0) {
             input_.append(chunk, static_cast<size_t>(got));
         } else if (!input_.empty()) {
-            return std::exchange(input_, {});
+            searched_ = 0;
+            return std::optional(std::exchange(input_, {}));
         } else {
-            return std::nullopt;
+            return std::optional<std::string>();
         }
     }
 }
 
-void Conversation::freeze(const std::string& path) {
-    const auto image = live_.actor->freeze(path, {});
-    if (!image.ok()) {
-        report(image.error(), Format::kText);
-        return;
-    }
-    std::fprintf(stderr, "frozen: %s (%s, %s on disk). Go on with: driftwood thaw %s\n", path.c_str(),
-                 human_bytes(image->file_bytes).c_str(), human_bytes(image->disk_bytes).c_str(), path.c_str());
+Result<void> Conversation::freeze(const std::string& path) {
+    DW_ASSIGN(const auto image, live_.actor->freeze(path, {}));
+    std::fprintf(stderr, "frozen: %s (%s, %s on disk). Go on with: driftwood thaw %s%s%s\n", path.c_str(),
+                 human_bytes(image.file_bytes).c_str(), human_bytes(image.disk_bytes).c_str(), path.c_str(),
+                 thaw_hint_.empty() ? "" : " ", thaw_hint_.c_str());
+    return {};
 }
 
 Conversation::Line Conversation::command(const std::string& line) {
     if (line == "/quit" || line == "/exit") return Line::kQuit;
-    if (line.rfind("/freeze ", 0) == 0) {
-        freeze(line.substr(line.find_first_not_of(' ', 7)));
+    if (line == "/freeze" || line.starts_with("/freeze ")) {
+        const size_t begin = line.find_first_not_of(' ', 7);
+        if (begin == std::string::npos) {
+            std::fprintf(stderr, "/freeze wants the name of a file: /freeze ada.actor\n");
+        } else {
+            const auto frozen = freeze(line.substr(begin, line.find_last_not_of(' ') + 1 - begin));
+            if (!frozen.ok()) report(frozen.error(), Format::kText);
+        }
     } else if (line == "/stats") {
         for (const session::Session* session : live_.actor->sessions()) {
             std::fprintf(stderr, "conversation: %zu tokens, %u computed, %zu KV blocks\n", session->tokens().size(),
@@ -108,17 +122,20 @@ Conversation::Line Conversation::command(const std::string& line) {
     return Line::kContinue;
 }
 
+Conversation::Line Conversation::take(const std::string& line) {
+    if (line.starts_with('/')) return command(line);
+    if (line.empty()) return Line::kContinue;
+    if (const auto sent = say(line); !sent.ok()) report(sent.error(), Format::kText);
+    return Line::kContinue;
+}
+
 Result<void> Conversation::interact() {
     const bool terminal = isatty(STDIN_FILENO) == 1;
     const auto while_answering = [&](const actor::Step&) {
         if (terminal && line_is_waiting()) {
-            if (const auto line = read_line(); !line) {
-                quit_ = true;
-            } else if (!line->empty() && line->front() == '/') {
-                quit_ = command(*line) == Line::kQuit;
-            } else if (!line->empty()) {
-                if (const auto sent = say(*line); !sent.ok()) report(sent.error(), Format::kText);
-            }
+            const auto read = read_line();
+            if (!read.ok()) report(read.error(), Format::kText);
+            quit_ = !read.ok() || !*read || take(**read) == Line::kQuit;
         }
         return quit_;
     };
@@ -131,14 +148,8 @@ Result<void> Conversation::interact() {
         }
         if (quit_) return {};
         if (terminal) std::fputs("> ", stderr);
-        const auto line = read_line();
-        if (!line) return {};
-        if (line->empty()) continue;
-        if (line->front() == '/') {
-            if (command(*line) == Line::kQuit) return {};
-            continue;
-        }
-        if (const auto sent = say(*line); !sent.ok()) report(sent.error(), Format::kText);
+        DW_ASSIGN(const auto line, read_line());
+        if (!line || take(*line) == Line::kQuit) return {};
     }
 }
 

@@ -28,6 +28,10 @@ class Conversation {
 
     Result<void> say(std::string_view message) { return live_.actor->send(message); }
     actor::Actor& actor() { return *live_.actor; }
+    // Writes the actor's image and says on stderr how to go on with it.
+    Result<void> freeze(const std::string& path);
+    // How `thaw` has to be told the model ("--model m.gguf"); empty when it need not be.
+    void set_thaw_hint(std::string hint) { thaw_hint_ = std::move(hint); }
 
     // Reads messages from stdin until its end or /quit; /help lists the commands. With a terminal, commands also work
     // while the actor is answering.
@@ -36,15 +40,18 @@ class Conversation {
   private:
     enum class Line { kContinue, kQuit };
     Line command(const std::string& line);
-    void freeze(const std::string& path);
-    std::optional<std::string> read_line();
+    Line take(const std::string& line);  // a command or a message
+    // Nothing at the end of input; kLimit for a line that cannot be a message.
+    Result<std::optional<std::string>> read_line();
     bool line_is_waiting() const;
 
     node::LiveActor live_;
     Sink sink_;
+    std::string thaw_hint_;
     bool mid_line_ = false;  // stdout is inside an answer
     bool quit_ = false;
-    std::string input_;
+    std::string input_;    // read and not yet taken
+    size_t searched_ = 0;  // of it, without a newline
 };
 
 }  // namespace driftwood::cli

@@ -33,7 +33,10 @@ struct DemoOptions {
 class ScratchDirectory {
   public:
     static Result<ScratchDirectory> make() {
-        std::string path = (fs::temp_directory_path() / "driftwood-demo-XXXXXX").string();
+        std::error_code failed;
+        std::string path = (fs::temp_directory_path(failed) / "driftwood-demo-XXXXXX").string();
+        if (failed)
+            return error(ErrorCode::kIo, "[demo] the directory for temporary files (TMPDIR): " + failed.message());
         if (mkdtemp(path.data()) == nullptr) return errno_error("demo", path);
         return ScratchDirectory(path);
     }

@@ -1,6 +1,6 @@
 // driftwood inspect: what is in an image or any safetensors file, in a guest module, in a model.
+#include <algorithm>
 #include <cstdio>
-#include <fstream>
 
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -83,11 +83,12 @@ Result<Json> describe(const InspectOptions& options) {
         DW_ASSIGN(const auto model, node::load_model(options.path));
         return describe_model(*model);
     }
-    char magic[4] = {};
-    std::ifstream in(options.path, std::ios::binary);
-    if (!in) return errno_error("inspect", options.path);
-    in.read(magic, sizeof magic);
-    const std::string_view start(magic, sizeof magic);
+    std::string start;
+    {
+        DW_ASSIGN(const auto file, file::MappedFile::open(options.path));
+        const auto bytes = file.bytes();
+        start.assign(bytes.begin(), bytes.begin() + std::min<ptrdiff_t>(4, std::ssize(bytes)));
+    }
     if (start == "GGUF") {
         DW_ASSIGN(const auto model, node::load_model(options.path));
         return describe_model(*model);

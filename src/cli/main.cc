@@ -1,5 +1,7 @@
 // driftwood: stateful WebAssembly actors that think with an LLM.
 #include <csignal>
+#include <cstdio>
+#include <exception>
 
 #include "cli/commands.h"
 
@@ -31,6 +33,13 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& e) {
         const int code = app.exit(e);
         return code == 0 ? 0 : 2;
+    } catch (const std::exception& e) {  // out of memory, or a library's surprise: an error, not an abort
+        std::fprintf(stderr, "driftwood: [internal] %s\n", e.what());
+        return 1;
+    }
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+        std::fprintf(stderr, "driftwood: [stdout] not all of the output could be written\n");
+        return 1;
     }
     return exit_code;
 }

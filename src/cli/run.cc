@@ -1,10 +1,10 @@
 // driftwood run, driftwood actor run: a newborn actor.
-#include <fstream>
-#include <iterator>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/talk_options.h"
+#include "file/mapped_file.h"
 #include "node/builtin.h"
 
 namespace driftwood::cli {
@@ -13,17 +13,16 @@ namespace {
 constexpr size_t kMaxGuestBytes = 256u << 20;
 
 Result<std::vector<uint8_t>> read_guest(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    if (!in) return errno_error("actor run", path);
-    std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(in)), {});
+    DW_ASSIGN(const auto file, file::MappedFile::open(path));
+    const auto bytes = file.bytes();
     if (bytes.size() > kMaxGuestBytes) return error(ErrorCode::kLimit, "[actor run] " + path + ": larger than 256 MiB");
-    return bytes;
+    return std::vector<uint8_t>(bytes.begin(), bytes.end());
 }
 
 struct RunOptions {
     TalkOptions talk;
     std::string guest;  // empty: the built-in chat actor
-    std::string prompt;
+    std::optional<std::string> prompt;
     std::string system;
     std::string temperature, top_p, top_k, max_tokens, seed;
     std::vector<std::string> args;
@@ -58,22 +57,32 @@ Result<void> run(const RunOptions& options) {
     DW_ASSIGN(auto live, node->spawn(std::move(guest), wasi_of(options)));
     Conversation conversation(std::move(live));
     TalkOptions talk_options = options.talk;
-    if (!options.prompt.empty()) talk_options.say.insert(talk_options.say.begin(), options.prompt);
+    if (options.prompt) talk_options.say.insert(talk_options.say.begin(), *options.prompt);
     return talk(conversation, talk_options);
+}
+
+// Not a number passes every comparison that is not asked for.
+std::string check_temperature(const std::string& text) {
+    double value = 0;
+    const bool number = CLI::detail::lexical_cast(text, value);
+    if (number && (value == 0 || (value >= 1.0 / 1024 && value <= 1000))) return {};
+    return "want 0 (the likeliest token, always) or 1/1024 to 1000, got " + text;
 }
 
 void add_sampling(CLI::App& command, RunOptions& options) {
     command.add_option("--system", options.system, "System message at the beginning");
-    command.add_option("--temperature", options.temperature, "0 (default): the likeliest token, always")
-        ->check(CLI::NonNegativeNumber);
+    command
+        .add_option("--temperature", options.temperature,
+                    "0 (default): the likeliest token, always; else 1/1024 to 1000")
+        ->check(CLI::Validator(check_temperature, "NUMBER"));
     command.add_option("--top-p", options.top_p, "Sample from the likeliest tokens of this total probability")
         ->check(CLI::Range(0.0, 1.0));
     command.add_option("--top-k", options.top_k, "Sample from this many likeliest tokens")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::TypeValidator<uint32_t>("COUNT"));
     command.add_option("--max-tokens", options.max_tokens, "Longest answer (default 1024; 0: no limit)")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::TypeValidator<uint32_t>("COUNT"));
     command.add_option("--seed", options.seed, "Seed of the sampler: the same seed gives the same answers")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::TypeValidator<uint64_t>("SEED"));
 }
 
 }  // namespace
@@ -102,8 +111,9 @@ void add_actor(CLI::App& app, int& exit_code) {
     command->add_option("guest", options->guest, "Guest module (.wasm), made with an SDK")->required();
     command->add_option("--model", options->talk.node.model, "GGUF file, or 'demo' for the built-in model")
         ->capture_default_str();
-    command->add_option("--env", options->environment, "NAME=value for the guest (may be repeated)");
-    command->add_option("--arg", options->args, "Argument for the guest (may be repeated)");
+    command->add_option("--env", options->environment, "NAME=value for the guest (may be repeated)")
+        ->allow_extra_args(false);
+    command->add_option("--arg", options->args, "Argument for the guest (may be repeated)")->allow_extra_args(false);
     options->talk.add_to(*command);
     add_sampling(*command, *options);
     command->footer(

@@ -1,5 +1,7 @@
 #include "cli/talk_options.h"
 
+#include "node/builtin.h"
+
 namespace driftwood::cli {
 
 void TalkOptions::add_to(CLI::App& command) {
@@ -14,20 +16,23 @@ void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--deadline", node.limits.turn_deadline_ms, "Longest turn of a guest, in ms")
         ->capture_default_str()
         ->check(CLI::Range(1, 3600 * 1000));
-    command.add_option("--say", say, "Say this instead of reading from the terminal (may be repeated)");
+    command.add_option("--say", say, "Say this instead of reading from the terminal (may be repeated)")
+        ->allow_extra_args(false);  // what follows is no second message but the next argument
     command.add_option("--freeze", freeze, "Write the actor to this image at the end");
 }
 
 Result<void> talk(Conversation& conversation, const TalkOptions& options) {
-    if (options.say.empty() && options.freeze.empty()) return conversation.interact();
-    DW_TRY(conversation.advance());
-    for (const std::string& message : options.say) {
-        DW_TRY(conversation.say(message));
+    if (options.node.model != node::kDemoModel) conversation.set_thaw_hint("--model " + options.node.model);
+    if (options.say.empty()) {
+        DW_TRY(conversation.interact());
+    } else {
         DW_TRY(conversation.advance());
+        for (const std::string& message : options.say) {
+            DW_TRY(conversation.say(message));
+            DW_TRY(conversation.advance());
+        }
     }
-    if (!options.freeze.empty()) {
-        DW_TRY(conversation.actor().freeze(options.freeze, {}));
-    }
+    if (options.freeze) DW_TRY(conversation.freeze(*options.freeze));
     return {};
 }
 

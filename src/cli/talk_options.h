@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,8 @@ namespace driftwood::cli {
 
 struct TalkOptions {
     node::NodeOptions node;
-    std::vector<std::string> say;  // messages instead of an interactive conversation
-    std::string freeze;            // image to write at the end
+    std::vector<std::string> say;       // messages instead of an interactive conversation
+    std::optional<std::string> freeze;  // image to write at the end
 
     // Adds --threads, --isa, --memory-limit, --deadline, --say and --freeze.
     void add_to(CLI::App& command);

@@ -30,7 +30,9 @@ std::string import_directory() {
     const char* home = std::getenv("HOME");
     if (runtime != nullptr && *runtime != 0) return std::string(runtime) + "/driftwood-import";
     if (home != nullptr && *home != 0) return std::string(home) + "/.cache/driftwood/import";
-    return (std::filesystem::temp_directory_path() / "driftwood-import").string();
+    std::error_code none;
+    const auto temporary = std::filesystem::temp_directory_path(none);
+    return (none ? std::filesystem::path("/tmp") : temporary).string() + "/driftwood-import";
 }
 
 struct OpenImage {
@@ -46,16 +48,24 @@ Result<OpenImage> open_image(const std::string& path) {
     OpenImage open;
     Stopwatch watch;
     std::string mapped = path;
-    const bool import = std::filesystem::is_regular_file(path) && !file::is_committed_by_us(path);
+    std::error_code ignored;  // whatever is wrong with the path, opening it says so
+    const bool import = std::filesystem::is_regular_file(path, ignored) && !file::is_committed_by_us(path);
     if (import) {
+        // Down to the parent as usual; the directory itself is made private by the import, which says what is wrong.
+        std::filesystem::create_directories(std::filesystem::path(import_directory()).parent_path(), ignored);
         DW_ASSIGN(const file::Imported copy, file::import_file(path, import_directory()));
         open.imported = std::string(file::import_method_name(copy.method));
         mapped = copy.path;
     }
     open.import_ns = watch.lap_ns();
     auto reader = file::SectionReader::open(mapped, file::SectionReader::Hashes::kRequired);
-    if (import) std::filesystem::remove(mapped);
-    if (!reader.ok()) return std::move(reader).error();
+    if (import) std::filesystem::remove(mapped, ignored);
+    if (!reader.ok()) {
+        Error failure = std::move(reader).error();  // about the file that was named, not about its copy
+        if (const size_t at = failure.message.find(mapped); at != std::string::npos)
+            failure.message.replace(at, mapped.size(), path);
+        return failure;
+    }
     open.reader = std::make_shared<const file::SectionReader>(*std::move(reader));
     open.open_ns = watch.lap_ns();
     return open;

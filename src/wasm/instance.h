@@ -101,6 +101,8 @@ class Instance {
     virtual std::optional<int32_t> exit_code() const = 0;
 
     virtual memory::Region& memory() = 0;
+    // Where Wasmtime has linear memory now: what compiled guest code adds its offsets to. It is the Region's base.
+    virtual const uint8_t* guest_base() const = 0;
     // The bytes of a range if it lies inside linear memory now.
     virtual std::optional<std::span<uint8_t>> range(GuestRange range) = 0;
 

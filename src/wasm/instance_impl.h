@@ -24,6 +24,7 @@ class InstanceImpl final : public Instance {
     std::optional<int32_t> exit_code() const override { return guest_.exit_code; }
 
     memory::Region& memory() override { return memory_.region; }
+    const uint8_t* guest_base() const override { return wasmtime_memory_data(context_, &wasm_memory_); }
     std::optional<std::span<uint8_t>> range(GuestRange range) override;
 
     Result<void> save(file::SectionWriter& image, file::Encoder& state) const override;
