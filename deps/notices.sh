@@ -17,7 +17,6 @@ Written by `deps/notices.sh`; change it there.
 |---|---|---|
 | nlohmann-json | MIT | program |
 | CLI11 | BSD-3-Clause | program |
-| spdlog, with fmt | MIT | program |
 | GoogleTest | BSD-3-Clause | tests only |
 | wasi-libc | Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT; parts: musl MIT, cloudlibc BSD-2-Clause | guests |
 | libc++, libc++abi, compiler-rt | Apache-2.0 WITH LLVM-exception | guests |

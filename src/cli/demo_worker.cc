@@ -1,7 +1,9 @@
 // One process of the demo: lives through its part of the conversation and reports, one JSON document a line, on stdout.
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -183,6 +185,7 @@ void add_demo_worker(CLI::App& app, int& exit_code) {
     command->add_option("--isa", options->engine);
     command->add_option("--threads", options->threads);
     command->callback([options, &exit_code] {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);  // a demo that is killed leaves nobody behind
         if (const auto done = Worker(*options).run(); !done.ok()) exit_code = report(done.error(), Format::kText);
     });
 }

@@ -43,9 +43,12 @@ double to_ms(int64_t ns) { return static_cast<double>(ns) / 1e6; }
 
 std::string printable(std::string_view text) {
     std::string out(text);
-    for (char& c : out) {
-        const auto byte = static_cast<unsigned char>(c);
-        if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F) c = '?';
+    for (size_t i = 0; i < out.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(out[i]);
+        if ((byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F) out[i] = '?';
+        // U+0080 to U+009F: C2 80 to C2 9F in UTF-8.
+        const auto next = static_cast<unsigned char>(i + 1 < out.size() ? out[i + 1] : 0);
+        if (byte == 0xC2 && next >= 0x80 && next < 0xA0) out.replace(i, 2, "?");
     }
     return out;
 }

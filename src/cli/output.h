@@ -22,7 +22,8 @@ std::string human_bytes(uint64_t bytes);  // "5.3 MB" (powers of ten)
 std::string human_ms(double ms);          // "0.42 ms"
 double to_ms(int64_t ns);
 
-// Text that came from a file or a guest, safe for a terminal: control characters but tab and newline become '?'.
+// Text that came from a file or a guest, safe for a terminal: control characters (C0 and C1) but tab and newline become
+// '?'.
 std::string printable(std::string_view text);
 
 }  // namespace driftwood::cli
