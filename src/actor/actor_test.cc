@@ -247,6 +247,38 @@ TEST(ActorTest, the_mailbox_is_bounded) {
     EXPECT_EQ(refused.error().code, ErrorCode::kLimit);
 }
 
+// The model fails while the guest waits for something else: the stream keeps the error until it is asked.
+TEST(ActorTest, a_stream_that_failed_says_so_after_a_thaw_too) {
+    const std::string wat = guest(R"(
+        (global.set $session (call $open))
+        (drop (call $append (global.get $session) (i32.const 16) (i32.const 4) (i32.const 1024) (i32.const 200)))
+        (global.set $stream (call $generate (global.get $session) (i32.const 64) (i32.const 24)))
+        (drop (call $receive (i32.const 256) (i32.const 16))))",
+                                  R"(
+        (if (global.get $asked) (then (call $say_i64 (local.get $status))) (else
+          (global.set $asked (i32.const 1))
+          (drop (call $next (global.get $stream) (i32.const 512) (i32.const 16))))))",
+                                  "(global $stream (mut i64) (i64.const 0)) (global $asked (mut i32) (i32.const 0))");
+    const file::TestDirectory directory;
+    {
+        World world("auto", 1);  // room for 64 tokens, less than the message needs
+        const auto module = compile(world, wat);
+        auto actor = Actor::create(world.context(), *module, {}).value();
+        Heard heard;
+        run(*actor, heard);
+        ASSERT_EQ(actor->state(), Actor::State::kWaiting) << heard.logs;
+        ASSERT_TRUE(actor->freeze(directory.file("image"), not_durable()).ok());
+    }
+    World world;
+    const auto module = compile(world, wat);
+    auto thawed = thaw_file(world, *module, directory.file("image"));
+    ASSERT_TRUE(thawed.ok()) << thawed.error().message;
+    ASSERT_TRUE(thawed->actor->send("well?").ok());
+    Heard heard;
+    run(*thawed->actor, heard);
+    EXPECT_EQ(numbers(heard.replies), std::vector<int64_t>{-DRIFTWOOD_ENOMEM});
+}
+
 TEST(ActorTest, a_guest_that_exits_has_stopped) {
     World world;
     const auto module = compile(world, R"((module

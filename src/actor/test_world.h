@@ -27,10 +27,10 @@ inline const std::vector<uint8_t>& test_model_bytes() {
 
 // One machine: runtime, model, engine, clock. Actors made in one World can be thawed in another.
 struct World {
-    explicit World(std::string_view engine_name = "auto")
+    explicit World(std::string_view engine_name = "auto", uint32_t kv_blocks = 256)
         : runtime(wasm::Runtime::create({}).value()),
           model(model::load_gguf("tiny", test_model_bytes()).value()),
-          engine(compute::make_engine(engine_name, model->spec(), {.threads = 1, .kv_blocks = 256}).value()),
+          engine(compute::make_engine(engine_name, model->spec(), {.threads = 1, .kv_blocks = kv_blocks}).value()),
           blocks(engine->pool()),
           device(compute::make_device("cpu").value()) {}
 
