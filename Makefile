@@ -5,6 +5,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 ARGS ?=
+TARGET ?=
+SECONDS ?= 60
 
 # With these two, compiler caches (ccache is used where it is found) hit across checkouts.
 export CCACHE_BASEDIR := $(CURDIR)
@@ -13,7 +15,7 @@ export CCACHE_COMPILERCHECK := content
 rust := . scripts/env.sh
 
 .NOTPARALLEL:
-.PHONY: help setup deps build demo test lint format asan debug clean
+.PHONY: help setup deps build demo test lint format asan fuzz debug clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -21,10 +23,11 @@ help: ## this list
 demo: build ## install what is missing, build, and run the main job end to end (ARGS=--json, ...)
 	@build/release/driftwood demo $(ARGS)
 
-test: lint ## install what is missing, lint, build and pass all tests, then again under sanitizers
+test: lint ## install what is missing, lint, build and pass all tests, again under sanitizers, fuzz a little
 	@$(rust); cmake --build --preset release -j $(JOBS)
 	@ctest --preset release -j $(JOBS)
 	@$(MAKE) asan
+	@$(MAKE) fuzz TARGET=
 
 build: build/release/build.ninja ## the program, at build/release/driftwood
 	@$(rust); cmake --build --preset release -j $(JOBS) --target driftwood
@@ -32,6 +35,16 @@ build: build/release/build.ninja ## the program, at build/release/driftwood
 asan: build/asan/build.ninja ## build and pass all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(rust); cmake --build --preset asan -j $(JOBS)
 	@ctest --preset asan -j $(JOBS)
+
+fuzz: build/fuzz/build.ninja ## fuzz all targets for 5 s each, or one as long as you like: TARGET=module SECONDS=600
+	@$(rust); cmake --build --preset fuzz -j $(JOBS) --target fuzz$(addprefix _,$(TARGET))
+ifeq ($(TARGET),)
+	@ctest --preset fuzz -j $(JOBS)
+else
+	@mkdir -p build/fuzz/corpus/$(TARGET) build/fuzz/found
+	@build/fuzz/fuzz_$(TARGET) -max_total_time=$(SECONDS) -timeout=20 -artifact_prefix=build/fuzz/found/$(TARGET)- \
+	    build/fuzz/corpus/$(TARGET) src/*/$(TARGET)_fuzz
+endif
 
 debug: build/debug/build.ninja ## a build for the debugger, at build/debug/driftwood
 	@$(rust); cmake --build --preset debug -j $(JOBS)

@@ -24,6 +24,18 @@ if(DRIFTWOOD_SANITIZE)
     $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${CMAKE_SOURCE_DIR}/tests/asan_options.cc>)
 endif()
 
+option(DRIFTWOOD_FUZZ "Build the libFuzzer programs, and everything for them (clang)" OFF)
+if(DRIFTWOOD_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "libFuzzer comes with clang: cmake --preset fuzz")
+  endif()
+  set(fuzz_sanitizers address,undefined)
+  target_compile_options(driftwood_flags INTERFACE -fsanitize=fuzzer-no-link,${fuzz_sanitizers}
+    -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Wno-unknown-warning-option)
+  target_link_options(driftwood_flags INTERFACE -fsanitize=${fuzz_sanitizers})
+  add_custom_target(fuzz)
+endif()
+
 # driftwood_library(base result.cc ... DEPS memory ...): the static library of one folder of src/.
 function(driftwood_library name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
@@ -55,6 +67,29 @@ function(driftwood_test name)
   endforeach()
   include(GoogleTest)
   gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+endfunction()
+
+# driftwood_fuzz(module module_fuzz.cc DEPS wasm): a libFuzzer program fuzz_module, whose corpus lies in the folder
+# module_fuzz beside its source. ctest runs it for a few seconds from there; `make fuzz` for as long as one likes.
+function(driftwood_fuzz name source)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  list(TRANSFORM ARG_DEPS PREPEND driftwood_)
+  if(NOT DRIFTWOOD_FUZZ)  # only so that `make lint` sees the source
+    add_library(fuzz_${name} OBJECT EXCLUDE_FROM_ALL ${source})
+    target_link_libraries(fuzz_${name} PRIVATE driftwood_flags ${ARG_DEPS})
+    return()
+  endif()
+  add_executable(fuzz_${name} EXCLUDE_FROM_ALL ${source} ${CMAKE_SOURCE_DIR}/tests/asan_options.cc)
+  target_link_libraries(fuzz_${name} PRIVATE driftwood_flags ${ARG_DEPS})
+  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(fuzz fuzz_${name})
+  cmake_path(GET source STEM corpus)
+  # libFuzzer keeps what it finds in the first folder: an empty one each time, so that every run is the same.
+  set(fresh ${CMAKE_CURRENT_BINARY_DIR}/${corpus}_fresh)
+  add_test(NAME fuzz.${name}
+           COMMAND sh -c "rm -rf ${fresh} && mkdir -p ${fresh} && exec $<TARGET_FILE:fuzz_${name}> -seed=1 \
+-max_total_time=5 -timeout=20 -verbosity=1 ${fresh} ${CMAKE_CURRENT_SOURCE_DIR}/${corpus}")
+  set_tests_properties(fuzz.${name} PROPERTIES TIMEOUT 120)
 endfunction()
 
 # driftwood_embed(guests SYMBOLS chat_wasm path/chat.wasm ...): a library driftwood_embedded_guests with the files'

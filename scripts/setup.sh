@@ -15,6 +15,7 @@ packages=(
     libclang-rt-14-dev-wasm32 libc++-14-dev-wasm32 libc++abi-14-dev-wasm32
     rustc libstd-rust-dev-wasm32                                                # guests in Rust (deps/ needs a newer)
     clang-format-14 clang-tidy-14                                               # make lint
+    libclang-rt-14-dev                                                          # make fuzz
     libgtest-dev nlohmann-json3-dev libcli11-dev                                # libraries
 )
 
