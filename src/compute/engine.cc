@@ -6,6 +6,7 @@
 #include "compute/reference/reference.h"
 
 #if defined(DRIFTWOOD_X86)
+#include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/features.h"
 #endif
@@ -23,6 +24,7 @@ std::span<const Implementation> implementations() {
     static const Implementation kAll[] = {
 #if defined(DRIFTWOOD_X86)
         {{"avx512", cpu_has_avx512(), "AVX-512 F, BW, DQ, VL, VNNI"}, &avx512::kernels()},
+        {{"avx2", cpu_has_avx2(), "AVX2, FMA, F16C"}, &avx2::kernels()},
 #endif
         {{"reference", true, "any processor"}, &reference::kernels()},
     };

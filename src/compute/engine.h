@@ -39,7 +39,7 @@ inline constexpr uint32_t kMaxStepTokens = 512;  // tokens of one item; longer p
 class Engine {
   public:
     virtual ~Engine() = default;
-    virtual std::string_view name() const = 0;  // "reference", "avx512"
+    virtual std::string_view name() const = 0;  // "reference", "avx2", "avx512", ...
     virtual const DecoderSpec& spec() const = 0;
     virtual KvPool& pool() = 0;
     // Runs all items; sequences of different items are independent. Preconditions as stated at BatchItem (CHECKed).

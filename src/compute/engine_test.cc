@@ -259,10 +259,11 @@ TEST_P(EngineOf, an_error_clears_the_rows_of_its_step_and_keeps_earlier_ones) {
                             [](uint8_t b) { return b == 0; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(isa, EngineOf, ::testing::Values("reference", "avx512"),
+INSTANTIATE_TEST_SUITE_P(isa, EngineOf, ::testing::Values("reference", "avx512", "avx2"),
                          [](const auto& info) { return info.param; });
 
-INSTANTIATE_TEST_SUITE_P(isa, VectorEngineOf, ::testing::Values("avx512"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(isa, VectorEngineOf, ::testing::Values("avx512", "avx2"),
+                         [](const auto& info) { return info.param; });
 
 // ---- making engines
 

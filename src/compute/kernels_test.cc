@@ -37,6 +37,7 @@ std::vector<Candidate> candidates() {
     std::vector<Candidate> all;
 #if defined(DRIFTWOOD_X86)
     all.push_back({"avx512", &avx512::kernels(), cpu_has_avx512()});
+    all.push_back({"avx2", &avx2::kernels(), cpu_has_avx2()});
 #endif
     return all;
 }

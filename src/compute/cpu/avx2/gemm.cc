@@ -1,16 +1,12 @@
 // Rule 10: matrix product over a guest's numbers. Lanes are columns, so every output keeps its own fma chain over
 // ascending k: 6 rows of 16 columns are 12 chains, what 16 registers hold.
 #include "compute/cpu/avx2/avx2.h"
-
-#include <immintrin.h>
-
-#include <cstddef>
+#include "compute/cpu/avx2/lanes.h"
 
 namespace driftwood::compute::avx2 {
 
 namespace {
 
-constexpr uint32_t kLanes = 8;
 constexpr uint32_t kTileRows = 6;
 constexpr uint32_t kTileCols = 2 * kLanes;
 
@@ -43,12 +39,6 @@ void tile(const float* a, const float* b, float* sum, uint32_t rows, uint32_t k,
     using Tile = void (*)(const float*, const float*, float*, uint32_t, bool);
     static constexpr Tile kTiles[kTileRows] = {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>};
     kTiles[rows - 1](a, b, sum, k, first);
-}
-
-// All ones in the first lanes of what is left of n values from i on.
-__m256i lanes_left(uint32_t i, uint32_t n) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n - i < kLanes ? n - i : kLanes)), lane);
 }
 
 void finish(const float* sum, const float* old, float* out, uint32_t n) {
