@@ -1,0 +1,271 @@
+#include "compute/cuda/engine.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "compute/constants.h"
+#include "compute/cuda/cuda.h"
+#include "compute/cuda/layout.h"
+
+namespace driftwood::compute::cuda {
+
+namespace {
+
+constexpr uint32_t kPassRows = 2048;      // rows that share one reading of the weights
+constexpr uint32_t kLogitRows = 64;       // rows whose logits travel together
+constexpr uint32_t kPositionStep = 1024;  // positions whose angles are computed at once
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> make_engine(const DecoderSpec& spec, const EngineOptions& options) {
+    return CudaEngine::create(spec, options);
+}
+
+Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, const EngineOptions& options) {
+    DW_ASSIGN(Stream stream, Stream::create());
+    std::unique_ptr<CudaEngine> engine(new CudaEngine(spec, std::move(stream)));
+    DW_ASSIGN(Weights weights, Weights::upload(spec, engine->stream_));
+    engine->weights_.emplace(std::move(weights));
+    DW_TRY(engine->make_buffers());
+    const KvLayout layout{.layers = spec.layers, .kv_heads = spec.kv_heads, .head_dim = spec.head_dim};
+    DW_ASSIGN(engine->pool_, CudaKvPool::create(layout, options.kv_blocks, engine->stream_));
+    return std::unique_ptr<Engine>(std::move(engine));
+}
+
+CudaEngine::CudaEngine(const DecoderSpec& spec, Stream stream)
+    : spec_(spec),
+      stream_(std::move(stream)),
+      rope_(spec.rope_theta, spec.head_dim, spec.rope_factors),
+      query_scale_(score_scale(spec.head_dim)) {}
+
+CudaEngine::~CudaEngine() { cudaStreamSynchronize(stream_.get()); }
+
+Result<void> CudaEngine::make_buffers() {
+    Buffers& b = buffers_;
+    const size_t rows = kPassRows;
+    const size_t q_width = size_t{spec_.heads} * spec_.head_dim;
+    const size_t kv_width = size_t{spec_.kv_heads} * spec_.head_dim;
+    const auto widest = static_cast<uint32_t>(std::max({size_t{spec_.d_model}, size_t{spec_.d_ff}, q_width}));
+    const size_t groups = padded_groups(widest);
+    DW_TRY(b.residual.hold(rows * spec_.d_model * sizeof(float)));
+    for (DeviceBytes* buffer : {&b.q, &b.attended}) DW_TRY(buffer->hold(rows * q_width * sizeof(float)));
+    for (DeviceBytes* buffer : {&b.k, &b.v}) DW_TRY(buffer->hold(rows * kv_width * sizeof(float)));
+    for (DeviceBytes* buffer : {&b.gate, &b.up}) DW_TRY(buffer->hold(rows * spec_.d_ff * sizeof(float)));
+    DW_TRY(b.q16.hold(rows * q_width * sizeof(int16_t)));
+    DW_TRY(b.cq.hold(rows * spec_.heads * sizeof(float)));
+    DW_TRY(b.a8.hold(rows * groups * kTileCols));
+    DW_TRY(b.a8_scale.hold(rows * groups * sizeof(float)));
+    DW_TRY(b.fault.hold(rows * sizeof(uint32_t)));
+    DW_TRY(b.host_fault.hold(rows * sizeof(uint32_t)));
+    const size_t angles = size_t{spec_.context} * (spec_.head_dim / 2) * sizeof(float);
+    for (DeviceBytes* buffer : {&b.cosine, &b.sine}) DW_TRY(buffer->hold(angles));
+    // Tiles hold 16 tokens; those beyond the rows are computed and thrown away, whatever they are.
+    DW_TRY(check("clear activations", cudaMemsetAsync(b.a8.as<void>(), 0, b.a8.size(), stream_.get())));
+    return check("clear scales", cudaMemsetAsync(b.a8_scale.as<void>(), 0, b.a8_scale.size(), stream_.get()));
+}
+
+Result<void> CudaEngine::hold_positions(uint32_t end) {
+    const size_t half = spec_.head_dim / 2;
+    while (positions_ < end) {
+        const uint32_t count = std::min(kPositionStep, spec_.context - positions_);
+        std::vector<float> cosine(count * half), sine(count * half);
+        for (uint32_t i = 0; i < count; ++i) {
+            rope_.angles(positions_ + i, std::span(cosine).subspan(i * half, half),
+                         std::span(sine).subspan(i * half, half));
+        }
+        const size_t at = positions_ * half;
+        for (const auto& [to, from] : {std::pair(&buffers_.cosine, &cosine), std::pair(&buffers_.sine, &sine)}) {
+            DW_TRY(check("copy angles", cudaMemcpyAsync(to->as<float>() + at, from->data(), from->size() * sizeof(float),
+                                                        cudaMemcpyHostToDevice, stream_.get())));
+        }
+        DW_TRY(stream_.wait());
+        positions_ += count;
+    }
+    return {};
+}
+
+// ---- a step
+
+void CudaEngine::step(std::span<BatchItem> batch) {
+    check_batch(spec_, batch);
+    for (BatchItem& item : batch) item.error.reset();
+    const std::vector<StepRow> rows = step_rows(spec_, batch);
+    for (size_t begin = 0; begin < rows.size() && !failure_; begin += kPassRows) {
+        const auto count = std::min<size_t>(kPassRows, rows.size() - begin);
+        if (auto ran = run_pass(batch, std::span(rows).subspan(begin, count)); !ran.ok()) failure_ = ran.error();
+        if (pool_->failure() && !failure_) failure_ = pool_->failure();
+    }
+    if (failure_) {
+        for (BatchItem& item : batch) item.error = failure_;
+    }
+    clear_failed(batch, *pool_);
+}
+
+// Copies the rows to the card: four words a row, then the tables of blocks.
+Result<void> CudaEngine::send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass) {
+    const size_t count = rows.size();
+    size_t tables = 0;
+    for (size_t i = 0; i < count; ++i) {
+        if (i == 0 || rows[i].item != rows[i - 1].item) tables += batch[rows[i].item].blocks.size();
+    }
+    const size_t words = (4 * count + 1) / 2 * 2;
+    const size_t size = words * sizeof(uint32_t) + tables * sizeof(uint8_t*);
+    DW_TRY(buffers_.host_meta.hold(size));
+    DW_TRY(buffers_.meta.hold(size));
+    auto* host = buffers_.host_meta.as<uint32_t>();
+    auto* host_blocks = reinterpret_cast<uint8_t**>(host + words);
+    uint32_t table = 0;
+    uint32_t next_table = 0;
+    for (size_t i = 0; i < count; ++i) {
+        const BatchItem& item = batch[rows[i].item];
+        if (i == 0 || rows[i].item != rows[i - 1].item) {
+            table = next_table;
+            const uint32_t end = item.first_position + static_cast<uint32_t>(item.tokens.size());
+            for (uint32_t b = 0; b * kBlockTokens < end; ++b) {
+                const bool written = (b + 1) * kBlockTokens > item.first_position;
+                host_blocks[next_table++] = pool_->on_card(
+                    item.blocks[b], written ? CudaKvPool::Use::kWrite : CudaKvPool::Use::kRead);
+            }
+        }
+        host[i] = rows[i].token;
+        host[count + i] = rows[i].position;
+        host[2 * count + i] = table;
+        if (rows[i].logits != nullptr) pass.logit_rows.push_back(static_cast<uint32_t>(i));
+    }
+    std::copy(pass.logit_rows.begin(), pass.logit_rows.end(), host + 3 * count);
+    auto* card = buffers_.meta.as<uint32_t>();
+    pass.rows = static_cast<uint32_t>(count);
+    pass.token = card;
+    pass.position = card + count;
+    pass.table = card + 2 * count;
+    pass.logit_source = card + 3 * count;
+    pass.blocks = reinterpret_cast<uint8_t* const*>(card + words);
+    return check("copy a batch", cudaMemcpyAsync(card, host, size, cudaMemcpyHostToDevice, stream_.get()));
+}
+
+Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const StepRow> rows) {
+    uint32_t end = 0;
+    for (const StepRow& row : rows) end = std::max(end, row.position + 1);
+    DW_TRY(hold_positions(end));
+    Pass pass;
+    DW_TRY(send(batch, rows, pass));
+    Buffers& b = buffers_;
+    DW_TRY(check("clear faults",
+                 cudaMemsetAsync(b.fault.as<void>(), 0xFF, pass.rows * sizeof(uint32_t), stream_.get())));
+    DW_TRY(check("embed", embed_q8_0(stream_.get(), weights_->embedding, pass.token, pass.rows, b.residual.as<float>())));
+    for (uint32_t layer = 0; layer < spec_.layers; ++layer) {
+        DW_TRY(attention_block(layer, pass));
+        DW_TRY(feed_forward_block(layer, pass));
+    }
+    DW_TRY(logits(rows, pass));
+    DW_TRY(check("copy faults", cudaMemcpyAsync(b.host_fault.as<void>(), b.fault.as<void>(),
+                                                pass.rows * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream_.get())));
+    DW_TRY(stream_.wait());
+    for (uint32_t i = 0; i < pass.rows; ++i) {
+        const uint32_t code = b.host_fault.as<uint32_t>()[i];
+        BatchItem& item = batch[rows[i].item];
+        if (code != kNoFault && !item.error) item.error = fault_error(code, rows[i].position);
+    }
+    return {};
+}
+
+// ---- the decoder
+
+Quantise CudaEngine::quantised(uint32_t cols, uint32_t layer, Place place, uint32_t rows) const {
+    return {.rows = rows,
+            .cols = cols,
+            .out = activations(),
+            .fault = buffers_.fault.as<uint32_t>(),
+            .code = fault_code(layer, place)};
+}
+
+Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> products, uint32_t tokens, bool add) {
+    Linear linear{.products = static_cast<uint32_t>(products.size()), .tokens = tokens, .x = activations(), .add = add};
+    std::copy(products.begin(), products.end(), linear.product);
+    return check("multiply", linear_q8_0(stream_.get(), linear));
+}
+
+Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
+    const LayerWeights& w = weights_->layer[layer];
+    Buffers& b = buffers_;
+    DW_TRY(check("attn_norm", norm_quantise(stream_.get(),
+                                            quantised(spec_.d_model, layer, Place::kAttnNorm, pass.rows),
+                                            b.residual.as<float>(), w.attn_norm, spec_.norm_eps)));
+    DW_TRY(multiply({{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}}, pass.rows, false));
+    const Sequences sequences{.rows = pass.rows,
+                              .position = pass.position,
+                              .table = pass.table,
+                              .blocks = pass.blocks,
+                              .heads = spec_.heads,
+                              .kv_heads = spec_.kv_heads,
+                              .head_dim = spec_.head_dim,
+                              .layer = layer};
+    DW_TRY(check("rope", rope_store(stream_.get(), {.sequences = sequences,
+                                                    .q = b.q.as<float>(),
+                                                    .k = b.k.as<float>(),
+                                                    .v = b.v.as<float>(),
+                                                    .cosine = b.cosine.as<float>(),
+                                                    .sine = b.sine.as<float>(),
+                                                    .pairs = spec_.rope_pairs,
+                                                    .query_scale = query_scale_,
+                                                    .q16 = b.q16.as<int16_t>(),
+                                                    .cq = b.cq.as<float>(),
+                                                    .fault = b.fault.as<uint32_t>(),
+                                                    .q_code = fault_code(layer, Place::kQuery),
+                                                    .k_code = fault_code(layer, Place::kKey),
+                                                    .v_code = fault_code(layer, Place::kValue)})));
+    DW_TRY(check("attention", attention(stream_.get(), {.sequences = sequences,
+                                                        .q16 = b.q16.as<int16_t>(),
+                                                        .cq = b.cq.as<float>(),
+                                                        .out = b.attended.as<float>(),
+                                                        .fault = b.fault.as<uint32_t>(),
+                                                        .code = fault_code(layer, Place::kAttention)})));
+    DW_TRY(check("quantise", quantise(stream_.get(),
+                                      quantised(spec_.heads * spec_.head_dim, layer, Place::kAttention, pass.rows),
+                                      b.attended.as<float>())));
+    return multiply({{w.wo, b.residual.as<float>()}}, pass.rows, true);
+}
+
+Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
+    const LayerWeights& w = weights_->layer[layer];
+    Buffers& b = buffers_;
+    DW_TRY(check("ffn_norm",
+                 norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kFfnNorm, pass.rows),
+                               b.residual.as<float>(), w.ffn_norm, spec_.norm_eps)));
+    DW_TRY(multiply({{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}}, pass.rows, false));
+    DW_TRY(check("silu", silu_quantise(stream_.get(), quantised(spec_.d_ff, layer, Place::kFeedForward, pass.rows),
+                                       b.gate.as<float>(), b.up.as<float>())));
+    return multiply({{w.w_down, b.residual.as<float>()}}, pass.rows, true);
+}
+
+// Logits of the rows that want them, kLogitRows at a time: computed on the card, copied to pinned memory, given out.
+Result<void> CudaEngine::logits(std::span<const StepRow> rows, const Pass& pass) {
+    Buffers& b = buffers_;
+    const size_t vocab = spec_.vocab;
+    for (size_t begin = 0; begin < pass.logit_rows.size(); begin += kLogitRows) {
+        const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin));
+        const size_t size = count * vocab * sizeof(float);
+        DW_TRY(b.logits.hold(size));
+        DW_TRY(b.host_logits.hold(size));
+        Quantise normed = quantised(spec_.d_model, spec_.layers, Place::kOutputNorm, count);
+        normed.source = pass.logit_source + begin;
+        DW_TRY(check("output_norm", norm_quantise(stream_.get(), normed, b.residual.as<float>(),
+                                                  weights_->output_norm, spec_.norm_eps)));
+        Linear linear{.products = 1, .tokens = count, .x = activations()};
+        linear.product[0] = {weights_->output, b.logits.as<float>()};
+        linear.fault = b.fault.as<uint32_t>();
+        linear.source = normed.source;
+        linear.code = fault_code(spec_.layers, Place::kLogits);
+        DW_TRY(check("logits", linear_q8_0(stream_.get(), linear)));
+        DW_TRY(check("copy logits", cudaMemcpyAsync(b.host_logits.as<void>(), b.logits.as<void>(), size,
+                                                    cudaMemcpyDeviceToHost, stream_.get())));
+        DW_TRY(stream_.wait());
+        for (uint32_t i = 0; i < count; ++i) {
+            std::memcpy(rows[pass.logit_rows[begin + i]].logits, b.host_logits.as<float>() + i * vocab,
+                        vocab * sizeof(float));
+        }
+    }
+    return {};
+}
+
+}  // namespace driftwood::compute::cuda

@@ -1,0 +1,79 @@
+// CudaEngine: the decoder's whole step on one card. A step copies a few numbers per token to the card, launches its
+// kernels on one stream, copies faults and logits back and waits once; between those it neither waits nor allocates.
+//
+// Rows as in HostEngine: the tokens of all items are one list that passes through each layer together, at most
+// kPassRows at a time. A card that fails (a launch, a copy, a kernel) fails every item of this and all later steps with
+// the same error: sessions go on elsewhere from their tokens or images.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "compute/cuda/kernels.h"
+#include "compute/cuda/kv_pool.h"
+#include "compute/cuda/runtime.h"
+#include "compute/cuda/weights.h"
+#include "compute/engine.h"
+#include "compute/rope_table.h"
+#include "compute/step.h"
+
+namespace driftwood::compute::cuda {
+
+class CudaEngine final : public Engine {
+  public:
+    // Preconditions: available(), validate(spec).
+    static Result<std::unique_ptr<Engine>> create(const DecoderSpec& spec, const EngineOptions& options);
+    ~CudaEngine() override;
+
+    std::string_view name() const override { return "cuda"; }
+    const DecoderSpec& spec() const override { return spec_; }
+    KvPool& pool() override { return *pool_; }
+    void step(std::span<BatchItem> batch) override;
+
+  private:
+    // A pass's rows as the card sees them; all of it is copied at once.
+    struct Pass {
+        uint32_t rows = 0;
+        const uint32_t* token = nullptr;
+        const uint32_t* position = nullptr;
+        const uint32_t* table = nullptr;
+        uint8_t* const* blocks = nullptr;
+        std::vector<uint32_t> logit_rows;  // rows that want logits
+        const uint32_t* logit_source = nullptr;
+    };
+    // What a pass writes between its kernels, in the card's memory; sized once, for kPassRows.
+    struct Buffers {
+        DeviceBytes residual, q, k, v, attended, gate, up;  // f32 [rows, width]
+        DeviceBytes q16, cq;
+        DeviceBytes a8, a8_scale;      // activations in tiles
+        DeviceBytes fault;             // [rows]
+        DeviceBytes cosine, sine;      // [context, head_dim / 2], filled as far as positions_ says
+        DeviceBytes meta, logits;      // grow with the largest batch seen
+        PinnedBytes host_meta, host_fault, host_logits;
+    };
+
+    CudaEngine(const DecoderSpec& spec, Stream stream);
+    Result<void> make_buffers();
+    Result<void> hold_positions(uint32_t end);
+    Result<void> run_pass(std::span<BatchItem> batch, std::span<const StepRow> rows);
+    Result<void> send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass);
+    Result<void> attention_block(uint32_t layer, const Pass& pass);
+    Result<void> feed_forward_block(uint32_t layer, const Pass& pass);
+    Result<void> logits(std::span<const StepRow> rows, const Pass& pass);
+    Result<void> multiply(std::initializer_list<Linear::Product> products, uint32_t tokens, bool add);
+    Quantise quantised(uint32_t cols, uint32_t layer, Place place, uint32_t rows) const;
+    Activations activations() const { return {buffers_.a8.as<uint8_t>(), buffers_.a8_scale.as<float>()}; }
+
+    DecoderSpec spec_;
+    Stream stream_;
+    RopeTable rope_;
+    float query_scale_;
+    uint32_t positions_ = 0;
+    std::optional<Weights> weights_;
+    std::unique_ptr<CudaKvPool> pool_;
+    Buffers buffers_;
+    std::optional<Error> failure_;
+};
+
+}  // namespace driftwood::compute::cuda

@@ -1,0 +1,119 @@
+// The operations of a step on the card, as plain functions that launch kernels: rules as in compute/kernels.h, bits as
+// compute/reference/. All pointers are the card's; launches are asynchronous on the stream given and allocate nothing.
+// What is returned is the launch's own error; an error inside a kernel shows at the next wait.
+//
+// Rows: a pass's tokens, one row each. Activations lie as layout.h says, everything else row-major.
+//
+// Where something is not finite, the row's entry of `fault` becomes the smallest code that any kernel brought: codes
+// ascend in the order of the walk (1 + layer * places + place), and kNoFault is above all of them.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "compute/decoder_spec.h"
+
+namespace driftwood::compute::cuda {
+
+inline constexpr uint32_t kNoFault = 0xFFFFFFFFU;
+
+// A weight matrix in tiles (layout.h).
+struct TiledMatrix {
+    const uint8_t* tiles = nullptr;
+    const uint16_t* scales = nullptr;  // f16
+    uint32_t rows = 0;
+    uint32_t cols = 0;
+};
+
+struct Activations {
+    uint8_t* q = nullptr;
+    float* scale = nullptr;
+};
+
+// Rows of activations to be made: `rows` rows of `cols` values; row i is row source[i] of the inputs (i without it).
+struct Quantise {
+    uint32_t rows = 0;
+    uint32_t cols = 0;
+    const uint32_t* source = nullptr;
+    Activations out;
+    uint32_t* fault = nullptr;  // by source row
+    uint32_t code = 0;
+};
+
+cudaError_t repack_q8_0(cudaStream_t stream, const uint8_t* blocks, uint32_t rows, uint32_t cols, uint8_t* tiles,
+                        uint16_t* scales);
+
+// out[i] = row tokens[i] of the matrix, as floats.
+cudaError_t embed_q8_0(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows,
+                       float* out);
+
+cudaError_t norm_quantise(cudaStream_t stream, const Quantise& args, const float* x, const float* weight, float eps);
+cudaError_t quantise(cudaStream_t stream, const Quantise& args, const float* x);
+cudaError_t silu_quantise(cudaStream_t stream, const Quantise& args, const float* gate, const float* up);
+
+// y[t, r] = (W x_t)[r], or y[t, r] + that, of up to three matrices that share their input.
+struct Linear {
+    struct Product {
+        TiledMatrix matrix;
+        float* y = nullptr;  // [tokens, matrix.rows]
+    };
+    Product product[3];
+    uint32_t products = 0;
+    uint32_t tokens = 0;
+    Activations x;
+    bool add = false;
+    // Where set: outputs are looked at, and what is not finite is noted for row source[t].
+    uint32_t* fault = nullptr;
+    const uint32_t* source = nullptr;
+    uint32_t code = 0;
+};
+cudaError_t linear_q8_0(cudaStream_t stream, const Linear& args);
+
+// One layer's view of a pass's sequences.
+struct Sequences {
+    uint32_t rows = 0;
+    const uint32_t* position = nullptr;     // [rows]
+    const uint32_t* table = nullptr;        // [rows] where the row's table of blocks begins in `blocks`
+    uint8_t* const* blocks = nullptr;       // first bytes of blocks
+    uint32_t heads = 0;
+    uint32_t kv_heads = 0;
+    uint32_t head_dim = 0;
+    uint32_t layer = 0;
+};
+
+// Turns q and k by their rows' positions, quantises them and v, stores k and v into the rows' blocks.
+struct RopeStore {
+    Sequences sequences;
+    const float* q = nullptr;       // [rows, heads, head_dim]
+    const float* k = nullptr;       // [rows, kv_heads, head_dim]
+    const float* v = nullptr;
+    const float* cosine = nullptr;  // [positions, head_dim / 2]
+    const float* sine = nullptr;
+    RopePairs pairs = RopePairs::kAdjacent;
+    float query_scale = 0.0F;
+    int16_t* q16 = nullptr;  // [rows, heads, head_dim]
+    float* cq = nullptr;     // [rows, heads]
+    uint32_t* fault = nullptr;
+    uint32_t q_code = 0, k_code = 0, v_code = 0;
+};
+cudaError_t rope_store(cudaStream_t stream, const RopeStore& args);
+
+struct Attention {
+    Sequences sequences;
+    const int16_t* q16 = nullptr;
+    const float* cq = nullptr;
+    float* out = nullptr;  // [rows, heads, head_dim]
+    uint32_t* fault = nullptr;
+    uint32_t code = 0;
+};
+// Any shape: a warp per row and head.
+cudaError_t attention(cudaStream_t stream, const Attention& args);
+
+// Zeroes the rows of tokens [first_row, 64) of each of `heads` heads of a block; copies those of tokens [0, rows).
+cudaError_t clear_block_rows(cudaStream_t stream, uint8_t* block, uint32_t heads, uint32_t head_dim,
+                             uint32_t first_row);
+cudaError_t copy_block_rows(cudaStream_t stream, const uint8_t* from, uint8_t* to, uint32_t heads, uint32_t head_dim,
+                            uint32_t rows);
+
+}  // namespace driftwood::compute::cuda

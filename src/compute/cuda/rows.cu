@@ -1,0 +1,139 @@
+// Rules 2, 4, 6 and 9 on the card: embedding rows, and the three ways in which activations are made.
+#include "compute/cuda/kernels.h"
+#include "compute/cuda/layout.h"
+#include "compute/cuda/math.cuh"
+
+namespace driftwood::compute::cuda {
+
+namespace {
+
+constexpr uint32_t kThreads = 256;
+constexpr uint32_t kWarps = kThreads / 32;
+
+// One group of one row, a value per lane (A32P). All lanes of the warp take part. Returns whether all were finite.
+__device__ bool store_group(const Activations& out, uint32_t row, uint32_t group, uint32_t groups, float x) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t most = warp_max(magnitude_bits(x));
+    const bool zero = most < __float_as_uint(kTiny);
+    const int32_t e = static_cast<int32_t>(most >> 23) - 127 - 6;
+    int32_t q = round_int(__fmul_rn(x, power_of_two(-e)));
+    q = zero ? 0 : min(max(q, -kMaxA8), kMaxA8);
+    uint32_t word = static_cast<uint32_t>(q) & 255U;
+    word |= __shfl_down_sync(kAllLanes, word, 1) << 8;
+    word |= __shfl_down_sync(kAllLanes, word, 2) << 16;
+    const size_t tile = static_cast<size_t>(row / kTileRows) * groups + group;
+    if (lane % 4 == 0) {
+        *reinterpret_cast<uint32_t*>(out.q + tile * kTileBytes + activation_byte(row % kTileRows, lane)) = word;
+    }
+    if (lane == 0) out.scale[tile * kTileRows + row % kTileRows] = zero ? 0.0F : power_of_two(e);
+    return most < kInfinityBits;
+}
+
+__device__ void note(const Quantise& args, uint32_t source_row, bool finite) {
+    if (!finite) atomicMin(args.fault + source_row, args.code);
+}
+
+__global__ void embed_q8_0_kernel(TiledMatrix matrix, const uint32_t* tokens, float* out) {
+    const uint32_t token = tokens[blockIdx.x];
+    const uint32_t groups = padded_groups(matrix.cols);
+    const uint32_t row = token % kTileRows;
+    for (uint32_t col = threadIdx.x; col < matrix.cols; col += kThreads) {
+        const uint32_t group = col / kGroup;
+        const size_t tile = static_cast<size_t>(token / kTileRows) * groups + group;
+        const auto n = static_cast<int8_t>(matrix.tiles[tile * kTileBytes + weight_byte(row, col % kGroup)]);
+        const size_t super_block = tile / kGroupsPerSuperBlock;
+        const uint16_t d = matrix.scales[(super_block * kTileRows + row) * kGroupsPerSuperBlock + group % 8];
+        out[static_cast<size_t>(blockIdx.x) * matrix.cols + col] =
+            __fmul_rn(__half2float(__ushort_as_half(d)), static_cast<float>(n));
+    }
+}
+
+// A block per row: each warp sums blocks of 256 values, one thread adds them up in order.
+__global__ void norm_quantise_kernel(Quantise args, const float* x, const float* weight, float eps) {
+    extern __shared__ float block_sum[];  // [blocks of 256]
+    __shared__ float factor;
+    const uint32_t warp = threadIdx.x / 32;
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t source = args.source == nullptr ? blockIdx.x : args.source[blockIdx.x];
+    const float* values = x + static_cast<size_t>(source) * args.cols;
+    const uint32_t blocks = super_blocks_of(args.cols);
+    for (uint32_t block = warp; block < blocks; block += kWarps) {
+        float sum = 0.0F;
+        for (uint32_t i = block * 256 + lane; i < min(block * 256 + 256, args.cols); i += 32) {
+            sum = __fmaf_rn(values[i], values[i], sum);
+        }
+        for (uint32_t half = 16; half > 0; half /= 2) sum = __fadd_rn(sum, __shfl_down_sync(kAllLanes, sum, half));
+        if (lane == 0) block_sum[block] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        float sum = 0.0F;
+        for (uint32_t block = 0; block < blocks; ++block) sum = __fadd_rn(sum, block_sum[block]);
+        const float mean = __fmaf_rn(sum, __fdiv_rn(1.0F, static_cast<float>(args.cols)), eps);
+        factor = __fdiv_rn(1.0F, __fsqrt_rn(mean));
+        note(args, source, magnitude_bits(sum) < kInfinityBits);
+    }
+    __syncthreads();
+    const uint32_t groups = padded_groups(args.cols);
+    bool finite = true;
+    for (uint32_t group = warp; group < groups; group += kWarps) {
+        const uint32_t i = group * kGroup + lane;
+        const float y = i < args.cols ? __fmul_rn(__fmul_rn(values[i], factor), weight[i]) : 0.0F;
+        finite &= store_group(args.out, blockIdx.x, group, groups, y);
+    }
+    note(args, source, finite);
+}
+
+// A warp per group; Value(i) gives the value of index i of all inputs.
+template <class Value>
+__global__ void quantise_kernel(Quantise args, Value value) {
+    const uint32_t group = blockIdx.y * kWarps + threadIdx.x / 32;
+    const uint32_t groups = padded_groups(args.cols);
+    if (group >= groups) return;
+    const uint32_t source = args.source == nullptr ? blockIdx.x : args.source[blockIdx.x];
+    const uint32_t col = group * kGroup + threadIdx.x % 32;
+    const float x = col < args.cols ? value(static_cast<size_t>(source) * args.cols + col) : 0.0F;
+    note(args, source, store_group(args.out, blockIdx.x, group, groups, x));
+}
+
+struct Plain {
+    const float* x;
+    __device__ float operator()(size_t i) const { return x[i]; }
+};
+
+struct SiluTimes {
+    const float* gate;
+    const float* up;
+    __device__ float operator()(size_t i) const { return __fmul_rn(silu(gate[i]), up[i]); }
+};
+
+template <class Value>
+cudaError_t launch_quantise(cudaStream_t stream, const Quantise& args, Value value) {
+    const dim3 grid(args.rows, (padded_groups(args.cols) + kWarps - 1) / kWarps);
+    quantise_kernel<<<grid, kThreads, 0, stream>>>(args, value);
+    return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t embed_q8_0(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows,
+                       float* out) {
+    embed_q8_0_kernel<<<rows, kThreads, 0, stream>>>(matrix, tokens, out);
+    return cudaGetLastError();
+}
+
+cudaError_t norm_quantise(cudaStream_t stream, const Quantise& args, const float* x, const float* weight, float eps) {
+    const size_t shared = super_blocks_of(args.cols) * sizeof(float);
+    norm_quantise_kernel<<<args.rows, kThreads, shared, stream>>>(args, x, weight, eps);
+    return cudaGetLastError();
+}
+
+cudaError_t quantise(cudaStream_t stream, const Quantise& args, const float* x) {
+    return launch_quantise(stream, args, Plain{x});
+}
+
+cudaError_t silu_quantise(cudaStream_t stream, const Quantise& args, const float* gate, const float* up) {
+    return launch_quantise(stream, args, SiluTimes{gate, up});
+}
+
+}  // namespace driftwood::compute::cuda
