@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what Driftwood needs to build, test and run, and is missing: Debian packages (Debian 12, Ubuntu 24.04) and a
-# Rust tool chain. Says what it does before it does it. On a machine that has everything it changes nothing, needs no
-# network and takes a moment.
+# Installs what Driftwood needs to build, test and run, and is missing: Debian packages (Debian 12, Ubuntu 24.04), a
+# Rust tool chain, and, with DRIFTWOOD_CUDA=ON or where NVIDIA's driver is, CUDA's compiler (from PyPI, into the cache).
+# Says what it does before it does it. On a machine that has everything it changes nothing, needs no network and takes a
+# moment.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -93,9 +94,37 @@ install_rust() {
         "${CARGO_HOME:-$HOME/.cargo}/bin"
 }
 
+# CUDA's compiler and static runtime: 118 MB to fetch, 270 MB in the cache, where cmake/cuda.cmake looks too.
+cuda_pinned='13.0.*'
+cuda_root=${DRIFTWOOD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/driftwood}/cuda-13.0
+
+# Wanted with DRIFTWOOD_CUDA=ON or where NVIDIA's driver is, and not there yet.
+lacks_cuda() {
+    [ "${DRIFTWOOD_CUDA:-AUTO}" = ON ] || { [ -z "${DRIFTWOOD_CUDA:-}" ] && [ -e /proc/driver/nvidia/version ]; } ||
+        return 1
+    ! command -v nvcc >/dev/null && [ ! -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ] &&
+        [ ! -x "$cuda_root/nvidia/cu13/bin/nvcc" ]
+}
+
+install_cuda() {
+    lacks_cuda || return 0
+    local part parts=()
+    for part in cuda-nvcc cuda-runtime cuda-cccl cuda-crt nvvm; do parts+=("nvidia-$part==$cuda_pinned"); done
+    say "fetching CUDA's compiler from PyPI into $cuda_root"
+    rm -rf "$cuda_root.part"
+    python3 -m pip -q --disable-pip-version-check install --no-deps --no-compile --root-user-action=ignore \
+        --target "$cuda_root.part" "${parts[@]}" >&2 ||
+        die "pip could not fetch ${parts[*]} (its message is above): is there a network?" \
+            "DRIFTWOOD_CUDA=OFF does without"
+    rm -rf "$cuda_root"
+    mv "$cuda_root.part" "$cuda_root"
+}
+
+if lacks_cuda && ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
     install_packages
 else
     check_tools
 fi
 install_rust
+install_cuda

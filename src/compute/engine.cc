@@ -5,6 +5,9 @@
 #include "compute/host_engine.h"
 #include "compute/reference/reference.h"
 
+#if defined(DRIFTWOOD_CUDA)
+#include "compute/cuda/cuda.h"
+#endif
 #if defined(DRIFTWOOD_X86)
 #include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx512/avx512.h"
@@ -17,11 +20,24 @@ namespace {
 
 struct Implementation {
     EngineInfo info;
-    const Kernels* kernels;
+    const Kernels* kernels;  // null: not the host's
 };
+
+#if defined(DRIFTWOOD_CUDA)
+EngineInfo cuda_info() { return {"cuda", cuda::available(), cuda::kNeeds}; }
+Result<std::unique_ptr<Engine>> make_cuda_engine(const DecoderSpec& spec, const EngineOptions& options) {
+    return cuda::make_engine(spec, options);
+}
+#else
+EngineInfo cuda_info() { return {"cuda", false, "a program that was built with CUDA (-DDRIFTWOOD_CUDA=ON)"}; }
+Result<std::unique_ptr<Engine>> make_cuda_engine(const DecoderSpec&, const EngineOptions&) {
+    CHECK(false);  // never available
+}
+#endif
 
 std::span<const Implementation> implementations() {
     static const Implementation kAll[] = {
+        {cuda_info(), nullptr},
 #if defined(DRIFTWOOD_X86)
         {{"avx512", cpu_has_avx512(), "AVX-512 F, BW, DQ, VL, VNNI"}, &avx512::kernels()},
         {{"avx2", cpu_has_avx2(), "AVX2, FMA, F16C"}, &avx2::kernels()},
@@ -63,6 +79,8 @@ Result<std::unique_ptr<Engine>> make_engine(std::string_view name, const Decoder
                                                   ", which this machine lacks; use auto or reference");
     }
     DW_TRY(validate(spec));
+    const FpEnvironment environment;  // tables of angles are made here
+    if (chosen->kernels == nullptr) return make_cuda_engine(spec, options);
     const KvLayout layout{.layers = spec.layers, .kv_heads = spec.kv_heads, .head_dim = spec.head_dim};
     DW_ASSIGN(auto pool, HostKvPool::create(layout, options.kv_blocks));
     return std::unique_ptr<Engine>(std::make_unique<HostEngine>(*chosen->kernels, spec, options, std::move(pool)));

@@ -216,9 +216,10 @@ TEST_P(EngineOf, an_item_with_infinite_activations_fails_and_names_the_place) {
     EXPECT_TRUE(std::all_of(kv.begin(), kv.end(), [](uint8_t byte) { return byte == 0; }));
 }
 
-TEST_P(EngineOf, neighbours_of_an_item_that_fails_have_the_bits_they_have_alone) {
+// A model in which only token 7 goes wrong, at the first layer's keys: the others' embeddings lack the column whose key
+// weights are largest.
+TestModel model_that_fails_at_token_7() {
     TestModel model = make_test_model({}, 121);
-    // Only token 7 goes wrong: the others' embeddings lack the column whose key weights are largest.
     const DecoderSpec& spec = model.spec;
     const size_t bytes = row_bytes(WeightType::kQ8_0, spec.d_model);
     for (uint32_t token = 0; token < spec.vocab; ++token)
@@ -228,7 +229,12 @@ TEST_P(EngineOf, neighbours_of_an_item_that_fails_have_the_bits_they_have_alone)
         mutable_bytes(spec.layer[0].wk)[row * bytes + 1] = 0x4F;  // scale of about 28
         mutable_bytes(spec.layer[0].wk)[row * bytes + 2] = 127;
     }
-    const auto engine = make(spec, {.threads = 2});
+    return model;
+}
+
+TEST_P(EngineOf, neighbours_of_an_item_that_fails_have_the_bits_they_have_alone) {
+    const TestModel model = model_that_fails_at_token_7();
+    const auto engine = make(model.spec, {.threads = 2});
     const std::vector<uint32_t> good = {1, 2, 3, 4, 5};
     const std::vector<uint32_t> bad = {1, 2, 7, 4, 5};
     const TestSequence alone = run_sequence(*engine, good, 5);
@@ -244,25 +250,28 @@ TEST_P(EngineOf, neighbours_of_an_item_that_fails_have_the_bits_they_have_alone)
 }
 
 TEST_P(EngineOf, an_error_clears_the_rows_of_its_step_and_keeps_earlier_ones) {
-    TestModel model = make_test_model({}, 131);
+    const TestModel model = model_that_fails_at_token_7();
     const auto engine = make(model.spec);
-    const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 80, 132);
+    std::vector<uint32_t> tokens(80);
+    for (uint32_t i = 0; i < tokens.size(); ++i) tokens[i] = i % 7;
     TestSequence sequence = run_sequence(*engine, tokens, 80);
     const std::vector<uint8_t> before = sequence.kv(*engine);
-    for (float& w : model.norms[1]) w = 1e30F;
+    tokens[50] = 7;
     BatchItem item = sequence.item(*engine, tokens);
     engine->step({&item, 1});
     ASSERT_TRUE(item.error);
+    EXPECT_NE(item.error->message.find("layers.0.k"), std::string::npos) << item.error->message;
+    EXPECT_NE(item.error->message.find("position 130"), std::string::npos) << item.error->message;
     std::vector<uint8_t> after = sequence.kv(*engine);
     EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin()));
     EXPECT_TRUE(std::all_of(after.begin() + static_cast<ptrdiff_t>(before.size()), after.end(),
                             [](uint8_t b) { return b == 0; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(isa, EngineOf, ::testing::Values("reference", "avx512", "avx2"),
+INSTANTIATE_TEST_SUITE_P(isa, EngineOf, ::testing::Values("reference", "cuda", "avx512", "avx2"),
                          [](const auto& info) { return info.param; });
 
-INSTANTIATE_TEST_SUITE_P(isa, VectorEngineOf, ::testing::Values("avx512", "avx2"),
+INSTANTIATE_TEST_SUITE_P(isa, VectorEngineOf, ::testing::Values("cuda", "avx512", "avx2"),
                          [](const auto& info) { return info.param; });
 
 // ---- making engines

@@ -1,9 +1,7 @@
 #include "compute/host_engine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <string>
 
 #include "compute/constants.h"
 
@@ -16,33 +14,7 @@ constexpr uint32_t kLogitRows = 32;   // rows whose logits are computed together
 constexpr size_t kTaskBytes = 32768;  // weights that one task of a linear layer reads, about
 constexpr uint32_t kRowTile = 16;     // kernels work on this many rows of a matrix at once
 
-// log2(e) / sqrt(head_dim), rounded to float once: both are correctly rounded in double on every machine.
-float score_scale(uint32_t head_dim) {
-    return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
-}
-
 }  // namespace
-
-struct HostEngine::Row {
-    uint32_t item = 0;
-    uint32_t token = 0;
-    uint32_t position = 0;
-    float* logits = nullptr;  // [vocab] or null
-};
-
-// Tensors whose numbers are looked at, in the order in which a layer makes them.
-enum class HostEngine::Place : uint32_t {
-    kAttnNorm,
-    kQuery,
-    kKey,
-    kValue,
-    kAttention,
-    kFfnNorm,
-    kFeedForward,
-    kOutputNorm,
-    kLogits,
-    kCount
-};
 
 // One row per token of the pass; widths as in the spec.
 struct HostEngine::Buffers {
@@ -108,71 +80,31 @@ HostEngine::~HostEngine() = default;
 
 // ---- a step: rows, passes, faults
 
-void HostEngine::check_batch(std::span<const BatchItem> batch) const {
-    for (const BatchItem& item : batch) {
-        const size_t count = item.tokens.size();
-        CHECK(count >= 1 && count <= kMaxStepTokens);
-        const size_t end = item.first_position + count;
-        CHECK(end <= spec_.context && end <= item.blocks.size() * kBlockTokens);
-        CHECK(item.logits.empty() || item.logits.size() == spec_.vocab || item.logits.size() == count * spec_.vocab);
-        CHECK(std::all_of(item.tokens.begin(), item.tokens.end(), [&](uint32_t t) { return t < spec_.vocab; }));
-    }
-}
-
 void HostEngine::step(std::span<BatchItem> batch) {
     const FpEnvironment environment(subnormals_);
-    check_batch(batch);
-    rows_.clear();
-    for (uint32_t i = 0; i < batch.size(); ++i) {
-        BatchItem& item = batch[i];
-        item.error.reset();
-        const auto count = static_cast<uint32_t>(item.tokens.size());
-        const bool every = item.logits.size() == size_t{count} * spec_.vocab;
-        for (uint32_t t = 0; t < count; ++t) {
-            Row row{.item = i, .token = item.tokens[t], .position = item.first_position + t};
-            if (every) row.logits = item.logits.data() + size_t{t} * spec_.vocab;
-            if (!every && !item.logits.empty() && t + 1 == count) row.logits = item.logits.data();
-            rows_.push_back(row);
-            if (rows_.size() == kPassRows) run_pass(batch);
-        }
+    check_batch(spec_, batch);
+    for (BatchItem& item : batch) item.error.reset();
+    const std::vector<StepRow> rows = step_rows(spec_, batch);
+    for (size_t begin = 0; begin < rows.size(); begin += kPassRows) {
+        rows_ = std::span(rows).subspan(begin, std::min<size_t>(kPassRows, rows.size() - begin));
+        run_pass(batch);
     }
-    if (!rows_.empty()) run_pass(batch);
-    for (BatchItem& item : batch) {
-        if (!item.error) continue;
-        std::fill(item.logits.begin(), item.logits.end(), 0.0F);
-        for (size_t b = item.first_position / kBlockTokens; b * kBlockTokens < item.first_position + item.tokens.size();
-             ++b) {
-            const size_t start = b * kBlockTokens;
-            pool_->clear_rows(item.blocks[b],
-                              static_cast<uint32_t>(std::max<size_t>(item.first_position, start) - start));
-        }
-    }
+    clear_failed(batch, *pool_);
 }
 
 void HostEngine::note(uint32_t row, uint32_t layer, Place place, bool finite) {
     if (finite) return;
-    const uint32_t code = layer * static_cast<uint32_t>(Place::kCount) + static_cast<uint32_t>(place) + 1;
     // Tasks of one kernel may meet on a row; they bring the same code, and later kernels do not replace it.
     uint32_t none = 0;
-    std::atomic_ref<uint32_t>(buffers_->fault[row]).compare_exchange_strong(none, code, std::memory_order_relaxed);
+    std::atomic_ref<uint32_t>(buffers_->fault[row])
+        .compare_exchange_strong(none, fault_code(layer, place), std::memory_order_relaxed);
 }
 
 void HostEngine::report_faults(std::span<BatchItem> batch) {
-    static constexpr const char* kNames[] = {"attn_norm", "q",           "k", "v", "attention",
-                                             "ffn_norm",  "w_gate/w_up", "",  "",  ""};
     for (uint32_t i = 0; i < rows_.size(); ++i) {
         const uint32_t code = buffers_->fault[i];
         BatchItem& item = batch[rows_[i].item];
-        if (code == 0 || item.error) continue;
-        const uint32_t layer = (code - 1) / static_cast<uint32_t>(Place::kCount);
-        const auto place = static_cast<Place>((code - 1) % static_cast<uint32_t>(Place::kCount));
-        std::string tensor = "layers." + std::to_string(layer) + "." + kNames[static_cast<uint32_t>(place)];
-        if (place == Place::kOutputNorm) tensor = "output_norm";
-        if (place == Place::kLogits) tensor = "logits";
-        item.error = error(ErrorCode::kNotFinite,
-                           "[compute.step] " + tensor +
-                               ": want finite numbers, got NaN, infinity or scores beyond 2^22 at position " +
-                               std::to_string(rows_[i].position) + "; the model's weights do not fit this input");
+        if (code != 0 && !item.error) item.error = fault_error(code, rows_[i].position);
     }
 }
 
@@ -184,7 +116,6 @@ void HostEngine::run_pass(std::span<BatchItem> batch) {
     for (uint32_t layer = 0; layer < spec_.layers; ++layer) run_layer(layer, batch);
     logits();
     report_faults(batch);
-    rows_.clear();
 }
 
 void HostEngine::run_layer(uint32_t layer, std::span<const BatchItem> batch) {

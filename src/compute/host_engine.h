@@ -16,6 +16,7 @@
 #include "compute/host_kv_pool.h"
 #include "compute/kernels.h"
 #include "compute/rope_table.h"
+#include "compute/step.h"
 
 namespace driftwood::compute {
 
@@ -32,12 +33,9 @@ class HostEngine final : public Engine {
     void step(std::span<BatchItem> batch) override;
 
   private:
-    struct Row;      // one token of one item
     struct Buffers;  // what a pass writes between its kernels
     struct Product;  // one matrix and where its output goes
-    enum class Place : uint32_t;
 
-    void check_batch(std::span<const BatchItem> batch) const;
     void run_pass(std::span<BatchItem> batch);
     void embed();
     void run_layer(uint32_t layer, std::span<const BatchItem> batch);
@@ -65,7 +63,7 @@ class HostEngine final : public Engine {
     RopeTable rope_;
     float query_scale_;  // log2(e) / sqrt(head_dim)
     ThreadPool threads_;
-    std::vector<Row> rows_;  // of the pass in progress
+    std::span<const StepRow> rows_;  // of the pass in progress
     std::unique_ptr<Buffers> buffers_;
 };
 

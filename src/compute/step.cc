@@ -56,7 +56,8 @@ void clear_failed(std::span<BatchItem> batch, KvPool& pool) {
         const size_t end = item.first_position + item.tokens.size();
         for (size_t b = item.first_position / kBlockTokens; b * kBlockTokens < end; ++b) {
             const size_t start = b * kBlockTokens;
-            pool.clear_rows(item.blocks[b], static_cast<uint32_t>(std::max<size_t>(item.first_position, start) - start));
+            pool.clear_rows(item.blocks[b],
+                            static_cast<uint32_t>(std::max<size_t>(item.first_position, start) - start));
         }
     }
 }

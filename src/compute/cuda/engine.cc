@@ -75,8 +75,9 @@ Result<void> CudaEngine::hold_positions(uint32_t end) {
         }
         const size_t at = positions_ * half;
         for (const auto& [to, from] : {std::pair(&buffers_.cosine, &cosine), std::pair(&buffers_.sine, &sine)}) {
-            DW_TRY(check("copy angles", cudaMemcpyAsync(to->as<float>() + at, from->data(), from->size() * sizeof(float),
-                                                        cudaMemcpyHostToDevice, stream_.get())));
+            DW_TRY(
+                check("copy angles", cudaMemcpyAsync(to->as<float>() + at, from->data(), from->size() * sizeof(float),
+                                                     cudaMemcpyHostToDevice, stream_.get())));
         }
         DW_TRY(stream_.wait());
         positions_ += count;
@@ -87,6 +88,7 @@ Result<void> CudaEngine::hold_positions(uint32_t end) {
 // ---- a step
 
 void CudaEngine::step(std::span<BatchItem> batch) {
+    const FpEnvironment environment;  // for tables of angles
     check_batch(spec_, batch);
     for (BatchItem& item : batch) item.error.reset();
     const std::vector<StepRow> rows = step_rows(spec_, batch);
@@ -123,8 +125,8 @@ Result<void> CudaEngine::send(std::span<const BatchItem> batch, std::span<const 
             const uint32_t end = item.first_position + static_cast<uint32_t>(item.tokens.size());
             for (uint32_t b = 0; b * kBlockTokens < end; ++b) {
                 const bool written = (b + 1) * kBlockTokens > item.first_position;
-                host_blocks[next_table++] = pool_->on_card(
-                    item.blocks[b], written ? CudaKvPool::Use::kWrite : CudaKvPool::Use::kRead);
+                host_blocks[next_table++] =
+                    pool_->on_card(item.blocks[b], written ? CudaKvPool::Use::kWrite : CudaKvPool::Use::kRead);
             }
         }
         host[i] = rows[i].token;
@@ -150,9 +152,10 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     Pass pass;
     DW_TRY(send(batch, rows, pass));
     Buffers& b = buffers_;
-    DW_TRY(check("clear faults",
-                 cudaMemsetAsync(b.fault.as<void>(), 0xFF, pass.rows * sizeof(uint32_t), stream_.get())));
-    DW_TRY(check("embed", embed_q8_0(stream_.get(), weights_->embedding, pass.token, pass.rows, b.residual.as<float>())));
+    DW_TRY(
+        check("clear faults", cudaMemsetAsync(b.fault.as<void>(), 0xFF, pass.rows * sizeof(uint32_t), stream_.get())));
+    DW_TRY(
+        check("embed", embed_q8_0(stream_.get(), weights_->embedding, pass.token, pass.rows, b.residual.as<float>())));
     for (uint32_t layer = 0; layer < spec_.layers; ++layer) {
         DW_TRY(attention_block(layer, pass));
         DW_TRY(feed_forward_block(layer, pass));
@@ -180,7 +183,11 @@ Quantise CudaEngine::quantised(uint32_t cols, uint32_t layer, Place place, uint3
 }
 
 Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> products, uint32_t tokens, bool add) {
-    Linear linear{.products = static_cast<uint32_t>(products.size()), .tokens = tokens, .x = activations(), .add = add};
+    Linear linear;
+    linear.products = static_cast<uint32_t>(products.size());
+    linear.tokens = tokens;
+    linear.x = activations();
+    linear.add = add;
     std::copy(products.begin(), products.end(), linear.product);
     return check("multiply", linear_q8_0(stream_.get(), linear));
 }
@@ -188,8 +195,7 @@ Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> product
 Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
-    DW_TRY(check("attn_norm", norm_quantise(stream_.get(),
-                                            quantised(spec_.d_model, layer, Place::kAttnNorm, pass.rows),
+    DW_TRY(check("attn_norm", norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kAttnNorm, pass.rows),
                                             b.residual.as<float>(), w.attn_norm, spec_.norm_eps)));
     DW_TRY(multiply({{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}}, pass.rows, false));
     const Sequences sequences{.rows = pass.rows,
@@ -220,18 +226,17 @@ Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
                                                         .out = b.attended.as<float>(),
                                                         .fault = b.fault.as<uint32_t>(),
                                                         .code = fault_code(layer, Place::kAttention)})));
-    DW_TRY(check("quantise", quantise(stream_.get(),
-                                      quantised(spec_.heads * spec_.head_dim, layer, Place::kAttention, pass.rows),
-                                      b.attended.as<float>())));
+    DW_TRY(check("quantise",
+                 quantise(stream_.get(), quantised(spec_.heads * spec_.head_dim, layer, Place::kAttention, pass.rows),
+                          b.attended.as<float>())));
     return multiply({{w.wo, b.residual.as<float>()}}, pass.rows, true);
 }
 
 Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
-    DW_TRY(check("ffn_norm",
-                 norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kFfnNorm, pass.rows),
-                               b.residual.as<float>(), w.ffn_norm, spec_.norm_eps)));
+    DW_TRY(check("ffn_norm", norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kFfnNorm, pass.rows),
+                                           b.residual.as<float>(), w.ffn_norm, spec_.norm_eps)));
     DW_TRY(multiply({{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}}, pass.rows, false));
     DW_TRY(check("silu", silu_quantise(stream_.get(), quantised(spec_.d_ff, layer, Place::kFeedForward, pass.rows),
                                        b.gate.as<float>(), b.up.as<float>())));
@@ -249,9 +254,12 @@ Result<void> CudaEngine::logits(std::span<const StepRow> rows, const Pass& pass)
         DW_TRY(b.host_logits.hold(size));
         Quantise normed = quantised(spec_.d_model, spec_.layers, Place::kOutputNorm, count);
         normed.source = pass.logit_source + begin;
-        DW_TRY(check("output_norm", norm_quantise(stream_.get(), normed, b.residual.as<float>(),
-                                                  weights_->output_norm, spec_.norm_eps)));
-        Linear linear{.products = 1, .tokens = count, .x = activations()};
+        DW_TRY(check("output_norm", norm_quantise(stream_.get(), normed, b.residual.as<float>(), weights_->output_norm,
+                                                  spec_.norm_eps)));
+        Linear linear;
+        linear.products = 1;
+        linear.tokens = count;
+        linear.x = activations();
         linear.product[0] = {weights_->output, b.logits.as<float>()};
         linear.fault = b.fault.as<uint32_t>();
         linear.source = normed.source;

@@ -46,10 +46,10 @@ class CudaEngine final : public Engine {
     struct Buffers {
         DeviceBytes residual, q, k, v, attended, gate, up;  // f32 [rows, width]
         DeviceBytes q16, cq;
-        DeviceBytes a8, a8_scale;      // activations in tiles
-        DeviceBytes fault;             // [rows]
-        DeviceBytes cosine, sine;      // [context, head_dim / 2], filled as far as positions_ says
-        DeviceBytes meta, logits;      // grow with the largest batch seen
+        DeviceBytes a8, a8_scale;  // activations in tiles
+        DeviceBytes fault;         // [rows]
+        DeviceBytes cosine, sine;  // [context, head_dim / 2], filled as far as positions_ says
+        DeviceBytes meta, logits;  // grow with the largest batch seen
         PinnedBytes host_meta, host_fault, host_logits;
     };
 

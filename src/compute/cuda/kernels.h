@@ -73,9 +73,9 @@ cudaError_t linear_q8_0(cudaStream_t stream, const Linear& args);
 // One layer's view of a pass's sequences.
 struct Sequences {
     uint32_t rows = 0;
-    const uint32_t* position = nullptr;     // [rows]
-    const uint32_t* table = nullptr;        // [rows] where the row's table of blocks begins in `blocks`
-    uint8_t* const* blocks = nullptr;       // first bytes of blocks
+    const uint32_t* position = nullptr;  // [rows]
+    const uint32_t* table = nullptr;     // [rows] where the row's table of blocks begins in `blocks`
+    uint8_t* const* blocks = nullptr;    // first bytes of blocks
     uint32_t heads = 0;
     uint32_t kv_heads = 0;
     uint32_t head_dim = 0;
@@ -85,8 +85,8 @@ struct Sequences {
 // Turns q and k by their rows' positions, quantises them and v, stores k and v into the rows' blocks.
 struct RopeStore {
     Sequences sequences;
-    const float* q = nullptr;       // [rows, heads, head_dim]
-    const float* k = nullptr;       // [rows, kv_heads, head_dim]
+    const float* q = nullptr;  // [rows, heads, head_dim]
+    const float* k = nullptr;  // [rows, kv_heads, head_dim]
     const float* v = nullptr;
     const float* cosine = nullptr;  // [positions, head_dim / 2]
     const float* sine = nullptr;

@@ -31,8 +31,9 @@ Result<std::unique_ptr<CudaKvPool>> CudaKvPool::create(const KvLayout& layout, u
 CudaKvPool::CudaKvPool(std::unique_ptr<HostKvPool> host, const Stream& stream)
     : host_(std::move(host)),
       stream_(stream),
-      slab_blocks_(static_cast<uint32_t>(
-          std::clamp<size_t>(kSlabBytes / host_->layout().block_bytes(), 1, host_->capacity()))) {}
+      slab_blocks_(
+          static_cast<uint32_t>(std::clamp<size_t>(kSlabBytes / host_->layout().block_bytes(), 1, host_->capacity()))) {
+}
 
 void CudaKvPool::note(const char* what, cudaError_t code) const {
     if (code != cudaSuccess && !failure_) failure_ = cuda_error(what, code);
@@ -87,16 +88,14 @@ void CudaKvPool::copy(BlockId from, BlockId to, uint32_t rows) {
     const uint8_t* source = on_card(from, Use::kRead);
     uint8_t* target = on_card(to, Use::kWrite);
     if (failure_) return;
-    note("copy rows of a block",
-         copy_block_rows(stream_.get(), source, target, heads(), layout().head_dim, rows));
+    note("copy rows of a block", copy_block_rows(stream_.get(), source, target, heads(), layout().head_dim, rows));
 }
 
 void CudaKvPool::clear_rows(BlockId block, uint32_t first_row) {
     CHECK(first_row <= kBlockTokens);
     uint8_t* target = on_card(block, Use::kWrite);
     if (failure_) return;
-    note("clear rows of a block",
-         clear_block_rows(stream_.get(), target, heads(), layout().head_dim, first_row));
+    note("clear rows of a block", clear_block_rows(stream_.get(), target, heads(), layout().head_dim, first_row));
 }
 
 Result<std::vector<BlockId>> CudaKvPool::adopt(int fd, uint64_t file_offset, uint32_t count) {

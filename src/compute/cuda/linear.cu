@@ -15,7 +15,7 @@ namespace driftwood::compute::cuda {
 namespace {
 
 constexpr uint32_t kSmallWarps = 8;
-constexpr uint32_t kSmallTokens = 32;  // at most; more go to the large kernel
+constexpr uint32_t kSmallTokens = 32;                             // at most; more go to the large kernel
 constexpr uint32_t kScaleRow = kTileRows * kGroupsPerSuperBlock;  // scales of one tile row and super-block
 
 // Half j of 8 halves that lie in 4 words.
@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(kSmallWarps * 32) linear_small_kernel(Linear a
 #pragma unroll
                 for (uint32_t n = 0; n < kTiles; ++n) {
                     const size_t tile = static_cast<size_t>(n / 2) * groups + group;
-                    const uint2 b = *reinterpret_cast<const uint2*>(args.x.q + tile * kTileBytes + lane * 16 + n % 2 * 8);
+                    const uint2 b =
+                        *reinterpret_cast<const uint2*>(args.x.q + tile * kTileBytes + lane * 16 + n % 2 * 8);
                     const float2 s =
                         *reinterpret_cast<const float2*>(args.x.scale + tile * kTileRows + n % 2 * 8 + 2 * t);
                     int32_t i[4] = {};
@@ -158,7 +159,8 @@ __device__ void load_stage(Stage<kTokens>& stage, const Linear& args, const Tile
 
 // A warp's 32 rows by 32 tokens of one super-block: sum[row tile][token tile of 8][output of the mma].
 template <uint32_t kTokens>
-__device__ void multiply_stage(const Stage<kTokens>& stage, uint32_t warp_row, uint32_t warp_token, float (&acc)[2][4][4]) {
+__device__ void multiply_stage(const Stage<kTokens>& stage, uint32_t warp_row, uint32_t warp_token,
+                               float (&acc)[2][4][4]) {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t g = lane / 4;
     const uint32_t t = lane % 4;
@@ -250,11 +252,12 @@ __global__ void __launch_bounds__(kTokens * 4) linear_large_kernel(Linear args) 
 template <uint32_t kTokens>
 cudaError_t launch_large(cudaStream_t stream, const Linear& args) {
     constexpr size_t kShared = 2 * sizeof(Stage<kTokens>);
-    const cudaError_t allowed = cudaFuncSetAttribute(linear_large_kernel<kTokens>,
-                                                     cudaFuncAttributeMaxDynamicSharedMemorySize, int{kShared});
+    const cudaError_t allowed =
+        cudaFuncSetAttribute(linear_large_kernel<kTokens>, cudaFuncAttributeMaxDynamicSharedMemorySize, int{kShared});
     if (allowed != cudaSuccess) return allowed;
     uint32_t row_blocks = 0;
-    for (uint32_t i = 0; i < args.products; ++i) row_blocks += (args.product[i].matrix.rows + kLargeRows - 1) / kLargeRows;
+    for (uint32_t i = 0; i < args.products; ++i)
+        row_blocks += (args.product[i].matrix.rows + kLargeRows - 1) / kLargeRows;
     const dim3 grid((args.tokens + kTokens - 1) / kTokens, row_blocks);
     linear_large_kernel<kTokens><<<grid, kTokens * 4, kShared, stream>>>(args);
     return cudaGetLastError();

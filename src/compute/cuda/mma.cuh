@@ -1,18 +1,18 @@
 // mma.sync.m16n8k32 over 8-bit integers: D = A · B + C, exact in 32 bits (sm_80 and later), and copies to shared memory
-// that run beside the arithmetic. Lane 4 g + t of a warp holds of A the words of layout.h, of B (column g, rows 4t…) and
-// (column g, rows 16 + 4t…), of C and D (row g, columns 2t and 2t + 1), (row g + 8, the same).
+// that run beside the arithmetic. Lane 4 g + t of a warp holds of A the words of layout.h, of B (column g, rows 4t…)
+// and (column g, rows 16 + 4t…), of C and D (row g, columns 2t and 2t + 1), (row g + 8, the same).
 #pragma once
 
 #include <cstdint>
 
 namespace driftwood::compute::cuda {
 
-#define DW_MMA(name, a_type, b_type)                                                                              \
-    __device__ inline void name(int32_t (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {              \
-        asm("mma.sync.aligned.m16n8k32.row.col.s32." a_type "." b_type                                            \
-            ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                                \
-            : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])                                                      \
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                                      \
+#define DW_MMA(name, a_type, b_type)                                                               \
+    __device__ inline void name(int32_t(&d)[4], const uint32_t(&a)[4], uint32_t b0, uint32_t b1) { \
+        asm("mma.sync.aligned.m16n8k32.row.col.s32." a_type "." b_type                             \
+            ".s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                 \
+            : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])                                       \
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                       \
     }
 DW_MMA(mma_s8s8, "s8", "s8")
 DW_MMA(mma_s8u8, "s8", "u8")

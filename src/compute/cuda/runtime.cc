@@ -7,9 +7,9 @@
 namespace driftwood::compute::cuda {
 
 Error cuda_error(const char* what, cudaError_t code) {
-    return error(code == cudaErrorMemoryAllocation ? ErrorCode::kLimit : ErrorCode::kInternal,
-                 std::string("[compute.cuda] ") + what + ": " + cudaGetErrorName(code) + ": " +
-                     cudaGetErrorString(code));
+    return error(
+        code == cudaErrorMemoryAllocation ? ErrorCode::kLimit : ErrorCode::kInternal,
+        std::string("[compute.cuda] ") + what + ": " + cudaGetErrorName(code) + ": " + cudaGetErrorString(code));
 }
 
 Result<Stream> Stream::create() {

@@ -59,8 +59,8 @@ class Bytes {
     Result<void> hold(size_t size) {
         if (size <= size_) return {};
         Bytes fresh;
-        DW_TRY(check("allocate", where == Where::kDevice ? cudaMalloc(&fresh.data_, size)
-                                                         : cudaMallocHost(&fresh.data_, size)));
+        DW_TRY(check("allocate",
+                     where == Where::kDevice ? cudaMalloc(&fresh.data_, size) : cudaMallocHost(&fresh.data_, size)));
         fresh.size_ = size;
         *this = std::move(fresh);
         return {};

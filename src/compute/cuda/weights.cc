@@ -42,7 +42,8 @@ Result<void> Weights::floats(std::span<const float> values, const Stream& stream
 Result<Weights> Weights::upload(const DecoderSpec& spec, const Stream& stream) {
     Weights w;
     size_t most = spec.output.bytes.size();
-    for (const DecoderLayer& layer : spec.layer) most = std::max({most, layer.w_down.bytes.size(), layer.wq.bytes.size()});
+    for (const DecoderLayer& layer : spec.layer)
+        most = std::max({most, layer.w_down.bytes.size(), layer.wq.bytes.size()});
     DeviceBytes raw;  // what a matrix was, on its way into tiles
     DW_TRY(raw.hold(most));
     DW_TRY(w.matrix(spec.embedding, "embedding", raw, stream, w.embedding));
