@@ -22,17 +22,13 @@ uint32_t offset_of(const void* pointer) { return static_cast<uint32_t>(reinterpr
 driftwood::Task multiply() {
     fill(a, 1);
     fill(b, 2);
-    const driftwood_gemm_f32 gemm = {.a = offset_of(a),
-                                     .b = offset_of(b),
-                                     .c = offset_of(c),
-                                     .m = kSize,
-                                     .n = kSize,
-                                     .k = kSize,
-                                     .lda = kSize,
-                                     .ldb = kSize,
-                                     .ldc = kSize,
-                                     .accumulate = 0};
-    const int64_t status = co_await driftwood::Operation(driftwood_gemm_f32_run(&gemm, sizeof gemm));
+    driftwood_gemm gemm = {};
+    gemm.a = offset_of(a);
+    gemm.b = offset_of(b);
+    gemm.c = offset_of(c);
+    gemm.m = gemm.n = gemm.k = kSize;
+    gemm.lda = gemm.ldb = gemm.ldc = kSize;
+    const int64_t status = co_await driftwood::Operation(driftwood_gemm_run(&gemm, sizeof gemm));
     const uint32_t answer[5] = {static_cast<uint32_t>(-status), gemm.a, gemm.b, gemm.c, kSize};
     driftwood_reply(answer, sizeof answer, 1);
 }

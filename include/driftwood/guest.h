@@ -21,13 +21,20 @@
 #ifndef DRIFTWOOD_GUEST_H
 #define DRIFTWOOD_GUEST_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-#ifdef __cplusplus
-#define DRIFTWOOD_STATIC_ASSERT static_assert
-extern "C" {
+/* `name` is an identifier, so that C99, which has no such thing, can make it an array type of a size that cannot be. */
+#if defined(__cplusplus)
+#define DRIFTWOOD_STATIC_ASSERT(condition, name) static_assert(condition, #name)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define DRIFTWOOD_STATIC_ASSERT(condition, name) _Static_assert(condition, #name)
 #else
-#define DRIFTWOOD_STATIC_ASSERT _Static_assert
+#define DRIFTWOOD_STATIC_ASSERT(condition, name) typedef char driftwood_assert_##name[(condition) ? 1 : -1]
+#endif
+
+#ifdef __cplusplus
+extern "C" {
 #endif
 
 #define DRIFTWOOD_ABI_VERSION 1
@@ -66,16 +73,56 @@ typedef struct driftwood_generate_options {
     uint32_t max_tokens; /* 0: no limit of its own */
     uint64_t seed;       /* of the sampler's counter-based generator; used as given */
 } driftwood_generate_options;
-DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_generate_options) == 24, "ABI");
+DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_generate_options) == 24, generate_options_size);
+DRIFTWOOD_STATIC_ASSERT(offsetof(driftwood_generate_options, seed) == 16, generate_options_seed);
 
-/* C [m, n] = A [m, k] B [k, n], f32, row-major in the guest's own memory; accumulate != 0 adds the old C at the end. */
-typedef struct driftwood_gemm_f32 {
-    uint32_t a, b, c; /* offsets of the matrices, multiples of 4 */
+/* The numbers of a tensor. */
+enum driftwood_element_type {
+    DRIFTWOOD_F32 = 0,  /* IEEE binary32 */
+    DRIFTWOOD_F16 = 1,  /* IEEE binary16 */
+    DRIFTWOOD_BF16 = 2, /* the upper half of a binary32 */
+};
+
+enum driftwood_gemm_flag {
+    DRIFTWOOD_GEMM_ACCUMULATE = 1,  /* adds the old C, once, at the end */
+    DRIFTWOOD_GEMM_TRANSPOSE_A = 2, /* A is stored as [k, m] */
+    DRIFTWOOD_GEMM_TRANSPOSE_B = 4, /* B is stored as [n, k] */
+};
+
+/* C [m, n] = A [m, k] B [k, n], row-major in the guest's own memory. C overlaps neither A nor B. Sums are f32, in order
+ * of k, rounded once to C's type. */
+typedef struct driftwood_gemm {
+    uint32_t a, b, c; /* offsets of the matrices, multiples of their elements' size */
     uint32_t m, n, k;
-    uint32_t lda, ldb, ldc; /* leading dimensions in elements */
-    uint32_t accumulate;
-} driftwood_gemm_f32;
-DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_gemm_f32) == 40, "ABI");
+    uint32_t lda, ldb, ldc;          /* elements from one stored row to the next */
+    uint32_t a_type, b_type, c_type; /* driftwood_element_type */
+    uint32_t flags;                  /* of driftwood_gemm_flag */
+    uint32_t reserved;               /* 0 */
+} driftwood_gemm;
+DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_gemm) == 56, gemm_size);
+DRIFTWOOD_STATIC_ASSERT(offsetof(driftwood_gemm, lda) == 24, gemm_lda);
+DRIFTWOOD_STATIC_ASSERT(offsetof(driftwood_gemm, flags) == 48, gemm_flags);
+
+enum driftwood_row_kind {
+    DRIFTWOOD_ROWS_ADD = 0,           /* x + y */
+    DRIFTWOOD_ROWS_MULTIPLY = 1,      /* x y */
+    DRIFTWOOD_ROWS_SILU = 2,          /* silu(x) = x / (1 + exp(-x)) */
+    DRIFTWOOD_ROWS_SILU_MULTIPLY = 3, /* silu(x) y */
+    DRIFTWOOD_ROWS_SOFTMAX = 4,       /* of each row */
+    DRIFTWOOD_ROWS_RMS_NORM = 5,      /* of each row; y is the weight */
+};
+
+/* out [rows, cols] = an operation over x, and y where it has one; f32. `out` may be x or y itself (the same offset and
+ * leading dimension), and overlaps them in no other way. */
+typedef struct driftwood_rows {
+    uint32_t kind;      /* driftwood_row_kind */
+    uint32_t x, y, out; /* offsets, multiples of 4 */
+    uint32_t rows, cols;
+    uint32_t ldx, ldy, ldout; /* in elements; ldy 0: one row of y for all rows (a bias, a weight) */
+    float eps;                /* of RMS_NORM */
+} driftwood_rows;
+DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_rows) == 40, rows_size);
+DRIFTWOOD_STATIC_ASSERT(offsetof(driftwood_rows, eps) == 36, rows_eps);
 
 #ifdef __wasm__
 #define DRIFTWOOD_IMPORT(name) __attribute__((import_module("driftwood"), import_name(#name)))
@@ -135,9 +182,11 @@ DRIFTWOOD_IMPORT(stream_close) int32_t driftwood_stream_close(int64_t stream);
 
 /* ---- Tensors in place -------------------------------------------------------------------------------------------- */
 
-/* Extents are checked at the call (-EINVAL; -EOVERFLOW: m * n * k above 2^32); the device works on the guest's own
- * bytes before the completion. Status: 0. */
-DRIFTWOOD_IMPORT(gemm_f32) int64_t driftwood_gemm_f32_run(const driftwood_gemm_f32* gemm, uint32_t gemm_size);
+/* The device works on the guest's own bytes before the completion, while no turn runs. Checked at the call, before a
+ * byte is touched: -EFAULT (a matrix outside memory), -EINVAL (alignment, leading dimension, overlap), -ENOSYS (a type,
+ * kind or flag that this runtime does not know), -EOVERFLOW (gemm: m * n * k above 2^32). Status: 0. */
+DRIFTWOOD_IMPORT(gemm) int64_t driftwood_gemm_run(const driftwood_gemm* gemm, uint32_t gemm_size);
+DRIFTWOOD_IMPORT(rows) int64_t driftwood_rows_run(const driftwood_rows* rows, uint32_t rows_size);
 
 #endif /* __wasm__ */
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "actor/actor_impl.h"
 #include "actor/limits.h"
@@ -63,8 +64,7 @@ Actor::State ActorImpl::state() const {
 
 bool ActorImpl::has_work() const {
     if (!started_ || !completions_.empty()) return true;
-    const auto is_tensor = [](const Operation& operation) { return operation.kind == Operation::Kind::kGemm; };
-    if (std::any_of(operations_.begin(), operations_.end(), is_tensor)) return true;
+    if (std::any_of(operations_.begin(), operations_.end(), std::mem_fn(&Operation::is_tensor))) return true;
     return std::any_of(sessions_.begin(), sessions_.end(), [this](const auto& entry) {
         return entry.second->can_sample() || wants_forward(entry.first, *entry.second);
     });
@@ -127,11 +127,12 @@ void ActorImpl::deliver(Step& step) {
 }
 
 bool ActorImpl::run_tensor(Step& step) {
-    const auto found = std::find_if(operations_.begin(), operations_.end(), [](const Operation& operation) {
-        return operation.kind == Operation::Kind::kGemm;
-    });
+    const auto found = std::find_if(operations_.begin(), operations_.end(), std::mem_fn(&Operation::is_tensor));
     if (found == operations_.end()) return false;
-    const Result<void> outcome = context_.device.gemm(instance_->memory(), to_gemm(found->gemm));
+    memory::Region& memory = instance_->memory();
+    const Result<void> outcome = found->kind == Operation::Kind::kGemm
+                                     ? context_.device.gemm(memory, to_device(found->gemm))
+                                     : context_.device.rows(memory, to_device(found->rows));
     completions_.push_back({.op = found->id, .status = outcome.ok() ? 0 : -DRIFTWOOD_EINVAL, .out = {}, .bytes = {}});
     operations_.erase(found);
     step.kind = Step::Kind::kTensor;
@@ -221,7 +222,8 @@ std::optional<Completion> ActorImpl::try_complete(const Operation& operation) {
             return Completion{
                 .op = operation.id, .status = static_cast<int64_t>(operation.progress), .out = {}, .bytes = {}};
         }
-        case Operation::Kind::kGemm: return std::nullopt;  // a step of its own
+        case Operation::Kind::kGemm:
+        case Operation::Kind::kRows: return std::nullopt;  // a step of its own
     }
     return std::nullopt;
 }

@@ -53,7 +53,8 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     int64_t generate(int64_t session, const driftwood_generate_options& options) override;
     int64_t next(int64_t stream, wasm::GuestRange out) override;
     int32_t stream_close(int64_t stream) override;
-    int64_t gemm_f32(const driftwood_gemm_f32& gemm) override;
+    int64_t gemm(const driftwood_gemm& gemm) override;
+    int64_t rows(const driftwood_rows& rows) override;
 
     // ---- Steps (actor.cc)
     void begin_turn();

@@ -4,7 +4,6 @@
 
 #include "actor/limits.h"
 #include "actor/nosy_guest.h"
-#include "actor/operations.h"
 #include "actor/test_world.h"
 
 namespace driftwood::actor {
@@ -219,21 +218,6 @@ TEST(ActorTest, the_bytes_of_a_turns_replies_are_bounded) {
     Heard heard;
     run(*actor, heard);
     EXPECT_EQ(heard.replies.size(), kMaxEffectBytesPerTurn);
-}
-
-driftwood_gemm_f32 gemm(uint32_t m, uint32_t n, uint32_t k) {
-    driftwood_gemm_f32 shape{};
-    shape.m = m;
-    shape.n = n;
-    shape.k = k;
-    return shape;
-}
-
-TEST(ActorTest, a_gemm_that_would_hold_the_device_for_minutes_is_refused) {
-    EXPECT_FALSE(within_gemm_limit(gemm(1 << 12, 1 << 12, 1 << 12)));
-    EXPECT_FALSE(within_gemm_limit(gemm(UINT32_MAX, UINT32_MAX, UINT32_MAX)));
-    EXPECT_FALSE(within_gemm_limit(gemm(UINT32_MAX, 0, 2)));  // rows to walk through, if nothing in them
-    EXPECT_TRUE(within_gemm_limit(gemm(1 << 10, 1 << 10, 1 << 10)));
 }
 
 TEST(ActorTest, the_mailbox_is_bounded) {

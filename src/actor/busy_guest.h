@@ -1,5 +1,6 @@
-// For tests: a guest with everything at once that may wait in an actor: a prefill of several steps, two GEMMs of which
-// the second takes the first one's product, two receives, a stream whose session is gone, an unfinished line on stderr.
+// For tests: a guest with everything at once that may wait in an actor: a prefill of several steps, two GEMMs and a
+// softmax each of which takes what the one before it made, two receives, a stream whose session is gone, an unfinished
+// line on stderr.
 //
 // For every completion it replies with the operation, its status, both receive buffers and all four matrices.
 #pragma once
@@ -17,16 +18,21 @@ inline constexpr const char* kBusyGuest = R"((module
   (import "driftwood" "generate" (func $generate (param i64 i32 i32) (result i64)))
   (import "driftwood" "prefill" (func $prefill (param i64) (result i64)))
   (import "driftwood" "next" (func $next (param i64 i32 i32) (result i64)))
-  (import "driftwood" "gemm_f32" (func $gemm (param i32 i32) (result i64)))
+  (import "driftwood" "gemm" (func $gemm (param i32 i32) (result i64)))
+  (import "driftwood" "rows" (func $rows (param i32 i32) (result i64)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 16) "user")
   (data (i32.const 32) "err\n")
-  ;; a, b, c, m, n, k, lda, ldb, ldc, accumulate: C += A B, then D += C B
-  (data (i32.const 100) "\00\10\00\00\10\10\00\00\20\10\00\00\02\00\00\00\02\00\00\00\02\00\00\00"
-                        "\02\00\00\00\02\00\00\00\02\00\00\00\01\00\00\00")
-  (data (i32.const 140) "\20\10\00\00\10\10\00\00\30\10\00\00\02\00\00\00\02\00\00\00\02\00\00\00"
-                        "\02\00\00\00\02\00\00\00\02\00\00\00\01\00\00\00")
+  ;; C += A B, then D += C transposed(B), then softmax of D's rows, in place: as driftwood_gemm and driftwood_rows
+  (data (i32.const 100) "\00\10\00\00\10\10\00\00\20\10\00\00\02\00\00\00\02\00\00\00"
+                        "\02\00\00\00\02\00\00\00\02\00\00\00\02\00\00\00\00\00\00\00"
+                        "\00\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00")
+  (data (i32.const 160) "\20\10\00\00\10\10\00\00\30\10\00\00\02\00\00\00\02\00\00\00"
+                        "\02\00\00\00\02\00\00\00\02\00\00\00\02\00\00\00\00\00\00\00"
+                        "\00\00\00\00\00\00\00\00\05\00\00\00\00\00\00\00")
+  (data (i32.const 220) "\04\00\00\00\30\10\00\00\00\00\00\00\30\10\00\00\02\00\00\00"
+                        "\02\00\00\00\02\00\00\00\00\00\00\00\02\00\00\00\00\00\00\00")
   (data (i32.const 4096) "\00\00\80\3f\00\00\00\40\00\00\40\40\00\00\00\3f"
                          "\00\00\00\40\00\00\80\3f\00\00\00\3f\00\00\40\40"
                          "\00\00\80\3f\00\00\80\3f\00\00\80\3f\00\00\80\3f"
@@ -49,8 +55,9 @@ inline constexpr const char* kBusyGuest = R"((module
     (drop (call $append (local.get $session) (i32.const 16) (i32.const 4) (i32.const 8192) (i32.const 5)))
     (global.set $stream (call $generate (local.get $session) (i32.const 300) (i32.const 24)))
     (drop (call $close (local.get $session)))
-    (drop (call $gemm (i32.const 100) (i32.const 40)))
-    (drop (call $gemm (i32.const 140) (i32.const 40)))
+    (drop (call $gemm (i32.const 100) (i32.const 56)))
+    (drop (call $gemm (i32.const 160) (i32.const 56)))
+    (drop (call $rows (i32.const 220) (i32.const 40)))
     (global.set $first (call $receive (i32.const 4080) (i32.const 8)))
     (global.set $second (call $receive (i32.const 4088) (i32.const 8)))
     (call $write (i32.const 3)))

@@ -230,10 +230,14 @@ int32_t ActorImpl::stream_close(int64_t id) {
     return 0;
 }
 
-int64_t ActorImpl::gemm_f32(const driftwood_gemm_f32& g) {
-    if (!compute::check_gemm(to_gemm(g), instance_->memory().size()).ok()) return -DRIFTWOOD_EINVAL;
-    if (!within_gemm_limit(g)) return -DRIFTWOOD_EOVERFLOW;
-    return issue({.kind = Operation::Kind::kGemm, .out = {}, .gemm = g});
+int64_t ActorImpl::gemm(const driftwood_gemm& gemm) {
+    if (const int32_t bad = check_tensor(gemm, instance_->memory().size()); bad != 0) return bad;
+    return issue({.kind = Operation::Kind::kGemm, .out = {}, .gemm = gemm});
+}
+
+int64_t ActorImpl::rows(const driftwood_rows& rows) {
+    if (const int32_t bad = check_tensor(rows, instance_->memory().size()); bad != 0) return bad;
+    return issue({.kind = Operation::Kind::kRows, .out = {}, .rows = rows});
 }
 
 }  // namespace driftwood::actor

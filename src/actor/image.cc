@@ -13,7 +13,7 @@ namespace {
 constexpr std::string_view kStateTensor = "actor.state";
 constexpr std::string_view kModuleTensor = "actor.module";
 constexpr std::string_view kRecordTag = "ACTR";
-constexpr uint32_t kRecordVersion = 1;
+constexpr uint32_t kRecordVersion = 2;  // 1 is older than any release, and not read
 
 std::string utc_now() {
     timespec now{};
@@ -164,6 +164,11 @@ Result<Actor::Thawed> ActorImpl::restore(const ActorOptions& options,
 
 Result<void> ActorImpl::decode_state(file::Decoder& in, std::vector<uint32_t>& session_ids) {
     DW_ASSIGN(auto record, in.record(kRecordTag, kRecordVersion));
+    if (record.first.version != kRecordVersion) {
+        return error(ErrorCode::kUnsupported, "[image.thaw] " + in.what() + ": record " + std::string(kRecordTag) +
+                                                  " version " + std::to_string(record.first.version) +
+                                                  ", this program reads version " + std::to_string(kRecordVersion));
+    }
     file::Decoder& body = record.second;
     DW_ASSIGN(const auto id, body.bytes());
     if (id.size() != id_.size()) return corrupt(in.what(), "identity of " + std::to_string(id.size()) + " bytes");
@@ -228,13 +233,13 @@ Result<void> ActorImpl::check_restored(const std::string& what) const {
     std::set<int64_t> ids;
     const auto fresh = [&](int64_t id) { return id > 0 && id < next_id_ && ids.insert(id).second; };
     for (const Operation& operation : operations_) {
-        const compute::GemmF32 gemm = to_gemm(operation.gemm);
+        const uint64_t memory_bytes = instance_->memory().size();
         const bool target_exists =
             operation.kind == Operation::Kind::kNext      ? streams_.contains(operation.target)
             : operation.kind == Operation::Kind::kPrefill ? sessions_.contains(operation.target)
-            : operation.kind == Operation::Kind::kGemm
-                ? compute::check_gemm(gemm, instance_->memory().size()).ok() && within_gemm_limit(operation.gemm)
-                : true;
+            : operation.kind == Operation::Kind::kGemm    ? check_tensor(operation.gemm, memory_bytes) == 0
+            : operation.kind == Operation::Kind::kRows    ? check_tensor(operation.rows, memory_bytes) == 0
+                                                          : true;
         if (!fresh(operation.id) || !target_exists || !instance_->range(operation.out))
             return corrupt(what, "operation " + std::to_string(operation.id) + " cannot be");
     }

@@ -9,17 +9,56 @@
 namespace driftwood::actor {
 namespace {
 
-constexpr size_t kGemmWords = sizeof(driftwood_gemm_f32) / sizeof(uint32_t);
+constexpr uint32_t kGemmFlags = DRIFTWOOD_GEMM_ACCUMULATE | DRIFTWOOD_GEMM_TRANSPOSE_A | DRIFTWOOD_GEMM_TRANSPOSE_B;
+static_assert(static_cast<uint32_t>(compute::ElementType::kBf16) == DRIFTWOOD_BF16);
+static_assert(static_cast<uint32_t>(compute::RowKind::kRmsNorm) == DRIFTWOOD_ROWS_RMS_NORM);
+static_assert(compute::kRowKinds == DRIFTWOOD_ROWS_RMS_NORM + 1);
 
-}  // namespace
-
-bool within_gemm_limit(const driftwood_gemm_f32& g) {
-    // Without columns there are still rows to walk through.
+// m * n * k without an overflow, and nothing counted as less than one: without columns there are still rows to walk
+// through.
+bool within_gemm_limit(const driftwood_gemm& g) {
     const uint64_t cells = uint64_t{std::max(g.m, 1U)} * std::max(g.n, 1U);
     return std::max(g.k, 1U) <= kMaxGemmSteps / cells;
 }
 
-compute::GemmF32 to_gemm(const driftwood_gemm_f32& g) {
+int32_t errno_of(const Result<void>& checked) {
+    if (checked.ok()) return 0;
+    return checked.error().code == ErrorCode::kLimit ? -DRIFTWOOD_EFAULT : -DRIFTWOOD_EINVAL;
+}
+
+template <class Struct>
+void encode_words(file::Encoder& out, const Struct& value) {
+    for (const uint32_t word : std::bit_cast<std::array<uint32_t, sizeof(Struct) / sizeof(uint32_t)>>(value))
+        out.u32(word);
+}
+
+template <class Struct>
+Result<Struct> decode_words(file::Decoder& in) {
+    std::array<uint32_t, sizeof(Struct) / sizeof(uint32_t)> words{};
+    for (uint32_t& word : words) {
+        DW_ASSIGN(word, in.u32());
+    }
+    return std::bit_cast<Struct>(words);
+}
+
+}  // namespace
+
+int32_t check_tensor(const driftwood_gemm& g, uint64_t memory_bytes) {
+    const uint32_t last_type = std::max({g.a_type, g.b_type, g.c_type});
+    if (last_type > DRIFTWOOD_BF16 || (g.flags & ~kGemmFlags) != 0 || g.reserved != 0) return -DRIFTWOOD_ENOSYS;
+    if (!within_gemm_limit(g)) return -DRIFTWOOD_EOVERFLOW;
+    return errno_of(compute::check_gemm(to_device(g), memory_bytes));
+}
+
+int32_t check_tensor(const driftwood_rows& r, uint64_t memory_bytes) {
+    if (r.kind >= compute::kRowKinds) return -DRIFTWOOD_ENOSYS;
+    return errno_of(compute::check_rows(to_device(r), memory_bytes));
+}
+
+compute::Gemm to_device(const driftwood_gemm& g) {
+    const auto transpose = [&g](uint32_t flag) {
+        return (g.flags & flag) != 0 ? compute::Transpose::kYes : compute::Transpose::kNo;
+    };
     return {.a_offset = g.a,
             .b_offset = g.b,
             .c_offset = g.c,
@@ -29,7 +68,25 @@ compute::GemmF32 to_gemm(const driftwood_gemm_f32& g) {
             .lda = g.lda,
             .ldb = g.ldb,
             .ldc = g.ldc,
-            .accumulate = g.accumulate != 0};
+            .accumulate = (g.flags & DRIFTWOOD_GEMM_ACCUMULATE) != 0,
+            .a_type = static_cast<compute::ElementType>(g.a_type),
+            .b_type = static_cast<compute::ElementType>(g.b_type),
+            .c_type = static_cast<compute::ElementType>(g.c_type),
+            .a_transpose = transpose(DRIFTWOOD_GEMM_TRANSPOSE_A),
+            .b_transpose = transpose(DRIFTWOOD_GEMM_TRANSPOSE_B)};
+}
+
+compute::Rows to_device(const driftwood_rows& r) {
+    return {.kind = static_cast<compute::RowKind>(r.kind),
+            .x_offset = r.x,
+            .y_offset = r.y,
+            .out_offset = r.out,
+            .rows = r.rows,
+            .cols = r.cols,
+            .ldx = r.ldx,
+            .ldy = r.ldy,
+            .ldout = r.ldout,
+            .eps = r.eps};
 }
 
 void encode(file::Encoder& out, const Operation& operation) {
@@ -39,7 +96,8 @@ void encode(file::Encoder& out, const Operation& operation) {
     out.u32(operation.out.length);
     out.i64(operation.target);
     out.u64(operation.progress);
-    for (const uint32_t word : std::bit_cast<std::array<uint32_t, kGemmWords>>(operation.gemm)) out.u32(word);
+    if (operation.kind == Operation::Kind::kGemm) encode_words(out, operation.gemm);
+    if (operation.kind == Operation::Kind::kRows) encode_words(out, operation.rows);
 }
 
 void encode(file::Encoder& out, const Completion& completion) {
@@ -54,7 +112,7 @@ Result<Operation> decode_operation(file::Decoder& in) {
     Operation operation;
     DW_ASSIGN(operation.id, in.i64());
     DW_ASSIGN(const uint8_t kind, in.u8());
-    if (kind < 1 || kind > static_cast<uint8_t>(Operation::Kind::kGemm)) {
+    if (kind < 1 || kind > static_cast<uint8_t>(Operation::Kind::kRows)) {
         return error(ErrorCode::kUnsupported, "[" + in.what() + "] operation " + std::to_string(operation.id) +
                                                   ": kind " + std::to_string(kind) + " is not known to this version");
     }
@@ -63,11 +121,11 @@ Result<Operation> decode_operation(file::Decoder& in) {
     DW_ASSIGN(operation.out.length, in.u32());
     DW_ASSIGN(operation.target, in.i64());
     DW_ASSIGN(operation.progress, in.u64());
-    std::array<uint32_t, kGemmWords> words{};
-    for (uint32_t& word : words) {
-        DW_ASSIGN(word, in.u32());
+    if (operation.kind == Operation::Kind::kGemm) {
+        DW_ASSIGN(operation.gemm, decode_words<driftwood_gemm>(in));
+    } else if (operation.kind == Operation::Kind::kRows) {
+        DW_ASSIGN(operation.rows, decode_words<driftwood_rows>(in));
     }
-    operation.gemm = std::bit_cast<driftwood_gemm_f32>(words);
     return operation;
 }
 

@@ -14,13 +14,16 @@
 namespace driftwood::actor {
 
 struct Operation {
-    enum class Kind : uint8_t { kReceive = 1, kNext = 2, kPrefill = 3, kGemm = 4 };
+    enum class Kind : uint8_t { kReceive = 1, kNext = 2, kPrefill = 3, kGemm = 4, kRows = 5 };
     int64_t id = 0;
     Kind kind = Kind::kReceive;
-    wasm::GuestRange out;       // kReceive, kNext: where bytes go
-    int64_t target = 0;         // kNext: stream; kPrefill: session
-    uint64_t progress = 0;      // kPrefill: tokens computed so far
-    driftwood_gemm_f32 gemm{};  // kGemm
+    wasm::GuestRange out;   // kReceive, kNext: where bytes go
+    int64_t target = 0;     // kNext: stream; kPrefill: session
+    uint64_t progress = 0;  // kPrefill: tokens computed so far
+    driftwood_gemm gemm{};  // kGemm
+    driftwood_rows rows{};  // kRows
+
+    bool is_tensor() const { return kind == Kind::kGemm || kind == Kind::kRows; }
 };
 
 // An operation that is over, on its way to the guest. `bytes` are written to `out` just before the turn that tells it.
@@ -38,10 +41,13 @@ struct Stream {
     bool detached = false;  // the session moved on to another generate or was closed: nothing more will come
 };
 
-// At most kMaxGemmSteps. Holds for any m, n, k.
-bool within_gemm_limit(const driftwood_gemm_f32& gemm);
-// The guest's wording of a GEMM as the device's.
-compute::GemmF32 to_gemm(const driftwood_gemm_f32& guest);
+// What a tensor operation may do to a memory of `memory_bytes`: 0, or a negative errno (guest.h). Called when the guest
+// asks and when an image is thawed.
+int32_t check_tensor(const driftwood_gemm& gemm, uint64_t memory_bytes);
+int32_t check_tensor(const driftwood_rows& rows, uint64_t memory_bytes);
+// The guest's wording as the device's. Precondition: check_tensor.
+compute::Gemm to_device(const driftwood_gemm& gemm);
+compute::Rows to_device(const driftwood_rows& rows);
 
 void encode(file::Encoder& out, const Operation& operation);
 void encode(file::Encoder& out, const Completion& completion);

@@ -30,6 +30,11 @@ Error bad(const char* operation, const std::string& what, const std::string& wan
                  std::string("[compute.") + operation + "] " + what + ": want " + want + ", got " + got);
 }
 
+// Right in itself, but not inside these bytes.
+Error outside(const char* operation, const std::string& what, const std::string& want, const std::string& got) {
+    return error(ErrorCode::kLimit, bad(operation, what, want, got).message);
+}
+
 uint64_t bytes_of(ElementType type) { return type == ElementType::kF32 ? sizeof(float) : sizeof(uint16_t); }
 
 struct Matrix {
@@ -52,15 +57,16 @@ Result<Extent> check_matrix(const Matrix& x, uint64_t size_bytes) {
     if (x.stride < x.cols)
         return bad(x.operation, "ld" + name, "at least " + std::to_string(x.cols), std::to_string(x.stride));
     if (x.offset > size_bytes) {
-        return bad(x.operation, name + " offset", "at most " + std::to_string(size_bytes), std::to_string(x.offset));
+        return outside(x.operation, name + " offset", "at most " + std::to_string(size_bytes),
+                       std::to_string(x.offset));
     }
     if (x.rows == 0 || x.cols == 0) return Extent{x.offset, x.offset};
     // Below 2^64 in elements; compared in elements so that the bytes cannot overflow.
     const uint64_t elements = uint64_t{x.rows - 1} * x.stride + x.cols;
     const uint64_t room = (size_bytes - x.offset) / element;
     if (elements > room) {
-        return bad(x.operation, name, std::to_string(elements) + " numbers from byte " + std::to_string(x.offset),
-                   "a Region with room for " + std::to_string(room));
+        return outside(x.operation, name, std::to_string(elements) + " numbers from byte " + std::to_string(x.offset),
+                       "a Region with room for " + std::to_string(room));
     }
     return Extent{x.offset, x.offset + elements * element};
 }

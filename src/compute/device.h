@@ -29,8 +29,8 @@ struct Gemm {
 using GemmF32 = Gemm;  // for who sets nothing below accumulate
 
 // Whether all three extents lie inside `size_bytes`, leading dimensions cover their rows, offsets are aligned, types
-// are types, C overlaps neither A nor B, and nothing overflows. kInvalidArgument names the first thing that does not
-// hold.
+// are types, C overlaps neither A nor B, and nothing overflows. The first thing that does not hold is named: kLimit for
+// an extent that is not inside, kInvalidArgument for everything else.
 Result<void> check_gemm(const Gemm& gemm, uint64_t size_bytes);
 
 // out [rows, cols] = an operation over x, and y where it has one; f32, leading dimensions in elements. ldy = 0: one row

@@ -147,12 +147,12 @@ Rows small_rows() {
 }
 
 template <class Change>
-void expect_refused(Change change, const std::string& named) {
+void expect_refused(Change change, const std::string& named, ErrorCode code = ErrorCode::kInvalidArgument) {
     Rows rows = small_rows();
     change(rows);
     const auto result = check_rows(rows, 192);
     ASSERT_FALSE(result.ok()) << named;
-    EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_EQ(result.error().code, code);
     EXPECT_NE(result.error().message.find("[compute.rows] " + named), std::string::npos) << result.error().message;
 }
 
@@ -180,11 +180,11 @@ TEST(check_rows, refuses_what_does_not_fit_and_results_beside_themselves) {
     expect_refused([](Rows& r) { r.kind = static_cast<RowKind>(kRowKinds); }, "kind");
     expect_refused([](Rows& r) { r.cols = kMaxRowValues + 1; }, "cols");
     expect_refused([](Rows& r) { r.x_offset = 2; }, "x offset");
-    expect_refused([](Rows& r) { r.y_offset = ~uint64_t{3}; }, "y offset");
+    expect_refused([](Rows& r) { r.y_offset = ~uint64_t{3}; }, "y offset", ErrorCode::kLimit);
     expect_refused([](Rows& r) { r.ldx = 3; }, "ldx");
     expect_refused([](Rows& r) { r.ldy = 3; }, "ldy");
     expect_refused([](Rows& r) { r.ldout = 0; }, "ldout");
-    expect_refused([&](Rows& r) { r.rows = huge, r.ldx = huge; }, "x:");
+    expect_refused([&](Rows& r) { r.rows = huge, r.ldx = huge; }, "x:", ErrorCode::kLimit);
     expect_refused([](Rows& r) { r.out_offset = 4; }, "out:");
     expect_refused([](Rows& r) { r.out_offset = 68; }, "out:");
     expect_refused([](Rows& r) { r.out_offset = 0, r.ldout = 5; }, "out:");

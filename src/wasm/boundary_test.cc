@@ -111,8 +111,16 @@ TEST(Boundary, structs_are_versioned_by_size) {
     EXPECT_EQ(generate(32).guest.host->calls, Lines{});
     EXPECT_EQ(generate(0).result, -DRIFTWOOD_EINVAL);
     EXPECT_EQ(generate(5000).result, -DRIFTWOOD_EOVERFLOW);
-    const auto gemm = driftwood_call("gemm_f32", {0, 40}, "\\01\\00\\00\\00\\02\\00\\00\\00\\03\\00\\00\\00");
-    EXPECT_EQ(gemm.guest.host->calls, Lines{"gemm_f32 1 2 3 0 0 0 0 0 0 0"});
+    // Tensor operations: every field from its place, those left out 0, a byte too many refused.
+    std::string words;
+    for (int i = 1; i <= 15; ++i) words += "\\0" + std::string(1, "0123456789abcdef"[i]) + "\\00\\00\\00";
+    const auto gemm = [&](int64_t size) { return driftwood_call("gemm", {0, size}, words); };
+    EXPECT_EQ(gemm(56).guest.host->calls, Lines{"gemm 1 2 3 4 5 6 7 8 9 10 11 12 13 14"});
+    EXPECT_EQ(gemm(36).guest.host->calls, Lines{"gemm 1 2 3 4 5 6 7 8 9 0 0 0 0 0"});
+    EXPECT_EQ(gemm(57).result, -DRIFTWOOD_ENOSYS);
+    const auto rows = [&](int64_t size) { return driftwood_call("rows", {0, size}, words); };
+    EXPECT_EQ(rows(36).guest.host->calls, Lines{"rows 1 2 3 4 5 6 7 8 9 0.000000"});
+    EXPECT_EQ(rows(41).result, -DRIFTWOOD_ENOSYS);
 }
 
 // Arguments that are in order for every call, but for what the test spoils.

@@ -46,8 +46,9 @@ class GuestHost {
     virtual int64_t next(int64_t stream, GuestRange out) = 0;
     virtual int32_t stream_close(int64_t stream) = 0;
 
-    // `gemm` is as the guest wrote it: the implementer checks extents against the size of linear memory.
-    virtual int64_t gemm_f32(const driftwood_gemm_f32& gemm) = 0;
+    // Both as the guest wrote them: the implementer checks types and extents, against the size of linear memory.
+    virtual int64_t gemm(const driftwood_gemm& gemm) = 0;
+    virtual int64_t rows(const driftwood_rows& rows) = 0;
 };
 
 }  // namespace driftwood::wasm

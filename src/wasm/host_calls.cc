@@ -48,7 +48,8 @@ constexpr HostCall kCalls[] = {
     row<&GuestHost::generate, kInTurn>("generate"),
     row<&GuestHost::next, kInTurn>("next"),
     row<&GuestHost::stream_close, kInTurn>("stream_close"),
-    row<&GuestHost::gemm_f32, kInTurn>("gemm_f32"),
+    row<&GuestHost::gemm, kInTurn>("gemm"),
+    row<&GuestHost::rows, kInTurn>("rows"),
 };
 
 wasm_valkind_t value_kind(Slot slot) { return slot == Slot::kI64 ? WASM_I64 : WASM_I32; }

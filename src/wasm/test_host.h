@@ -55,8 +55,12 @@ class TestHost : public GuestHost {
     }
     int64_t next(int64_t stream, GuestRange out) override { return note("next", stream, out.offset, out.length); }
     int32_t stream_close(int64_t stream) override { return static_cast<int32_t>(note("stream_close", stream)); }
-    int64_t gemm_f32(const driftwood_gemm_f32& g) override {
-        return note("gemm_f32", g.a, g.b, g.c, g.m, g.n, g.k, g.lda, g.ldb, g.ldc, g.accumulate);
+    int64_t gemm(const driftwood_gemm& g) override {
+        return note("gemm", g.a, g.b, g.c, g.m, g.n, g.k, g.lda, g.ldb, g.ldc, g.a_type, g.b_type, g.c_type, g.flags,
+                    g.reserved);
+    }
+    int64_t rows(const driftwood_rows& r) override {
+        return note("rows", r.kind, r.x, r.y, r.out, r.rows, r.cols, r.ldx, r.ldy, r.ldout, r.eps);
     }
 
   private:
