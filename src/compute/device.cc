@@ -98,6 +98,7 @@ class HostDevice : public Device {
 
     Result<void> gemm(memory::Region& region, const Gemm& g) final {
         DW_TRY(check_gemm(g, region.size()));
+        const memory::Region::Hold hold = region.hold();
         const FpEnvironment environment;
         run(in_region(region.base(), g));
         return {};
@@ -105,6 +106,7 @@ class HostDevice : public Device {
 
     Result<void> rows(memory::Region& region, const Rows& r) final {
         DW_TRY(check_rows(r, region.size()));
+        const memory::Region::Hold hold = region.hold();
         const FpEnvironment environment;
         const auto row = [&](uint64_t offset, uint32_t stride, uint32_t i) {
             return reinterpret_cast<float*>(region.base() + offset) + size_t{i} * stride;

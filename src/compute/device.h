@@ -52,7 +52,8 @@ class Device {
     virtual std::string_view name() const = 0;
     // The address at which kernels of this device see the Region's first byte: the same pointer where memory is shared.
     virtual const uint8_t* address(const memory::Region& region) const = 0;
-    // Checks (check_gemm against region.size()) and runs; returns when the result is in place.
+    // Checks (check_gemm against region.size()) and runs; returns when the result is in place. Holds the Region
+    // meanwhile: it may grow, and whoever would remap it fails a CHECK.
     virtual Result<void> gemm(memory::Region& region, const Gemm& gemm) = 0;
     // Likewise with check_rows.
     virtual Result<void> rows(memory::Region& region, const Rows& rows) = 0;

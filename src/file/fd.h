@@ -23,6 +23,7 @@ class Fd {
 
     int get() const { return fd_; }
     bool valid() const { return fd_ >= 0; }
+    int release() { return std::exchange(fd_, -1); }  // the caller closes it
 
   private:
     void reset() {

@@ -12,16 +12,17 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
     MappedFile file;
     file.path_ = path;
     // Without O_NONBLOCK, opening a pipe waits for its other end.
-    file.fd_ = Fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-    if (!file.fd_.valid()) return errno_error("file.open", path);
+    const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return errno_error("file.open", path);
+    file.file_ = std::make_shared<const memory::OpenFile>(fd);
     struct stat st {};
-    if (fstat(file.fd_.get(), &st) != 0) return errno_error("file.open", path);
+    if (fstat(fd, &st) != 0) return errno_error("file.open", path);
     if (!S_ISREG(st.st_mode)) {
         return error(ErrorCode::kInvalidArgument, "[file.open] " + path + ": not a regular file");
     }
     file.size_ = static_cast<size_t>(st.st_size);
     if (file.size_ == 0) return file;
-    void* at = mmap(nullptr, file.size_, PROT_READ, MAP_SHARED, file.fd_.get(), 0);
+    void* at = mmap(nullptr, file.size_, PROT_READ, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) return errno_error("file.open", path);
     file.data_ = static_cast<const uint8_t*>(at);
     return file;
@@ -29,7 +30,7 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
-      fd_(std::move(other.fd_)),
+      file_(std::move(other.file_)),
       data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)) {}
 
@@ -37,7 +38,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     if (this == &other) return *this;
     unmap();
     path_ = std::move(other.path_);
-    fd_ = std::move(other.fd_);
+    file_ = std::move(other.file_);
     data_ = std::exchange(other.data_, nullptr);
     size_ = std::exchange(other.size_, 0);
     return *this;

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "base/result.h"
-#include "file/fd.h"
+#include "memory/shared_file.h"
 
 namespace driftwood::file {
 
@@ -22,7 +22,8 @@ class MappedFile {
 
     std::span<const uint8_t> bytes() const { return {data_, size_}; }
     size_t size() const { return size_; }
-    int fd() const { return fd_.get(); }
+    int fd() const { return file_->fd(); }
+    const memory::SharedFile& file() const { return file_; }  // for Regions that map it
     const std::string& path() const { return path_; }
 
   private:
@@ -30,7 +31,7 @@ class MappedFile {
     void unmap();
 
     std::string path_;
-    Fd fd_;
+    memory::SharedFile file_;
     const uint8_t* data_ = nullptr;
     size_t size_ = 0;
 };

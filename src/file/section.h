@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "file/file_ops.h"
+#include "memory/shared_file.h"
 
 namespace driftwood::file {
 
@@ -112,6 +113,7 @@ class SectionReader {
     ~SectionReader();
 
     int fd() const;
+    const memory::SharedFile& file() const;  // for Regions that map it and shall be forked
     const std::string& path() const;
     uint64_t file_bytes() const;
     const std::map<std::string, std::string>& metadata() const;

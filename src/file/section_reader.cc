@@ -177,6 +177,7 @@ Result<SectionReader> SectionReader::open(const std::string& path, Hashes hashes
 }
 
 int SectionReader::fd() const { return impl_->file.fd(); }
+const memory::SharedFile& SectionReader::file() const { return impl_->file.file(); }
 const std::string& SectionReader::path() const { return impl_->file.path(); }
 uint64_t SectionReader::file_bytes() const { return impl_->file.size(); }
 const std::map<std::string, std::string>& SectionReader::metadata() const { return impl_->metadata; }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "memory/region.h"
+#include "memory/shared_file.h"
 #include "memory/test_file.h"
 #include "memory/test_pin.h"
 
@@ -75,9 +76,77 @@ TEST(ForkTest, a_branch_outlives_the_one_it_came_from_and_can_be_forked_itself) 
     EXPECT_EQ(last.base()[5 * kPage], 5);
 }
 
-TEST(ForkTest, a_region_that_is_not_shareable_refuses) {
-    Region region = region_of(kPage, kPage);
-    EXPECT_EQ(region.fork().error().code, ErrorCode::kUnsupported);
+TEST(ForkTest, an_anonymous_region_shares_what_was_written_when_it_is_first_forked) {
+    Region parent = region_of(size_t{64} * kPage, 64 * kPage);
+    std::fill_n(parent.base() + 3 * kPage, 8 * kPage, uint8_t{3});
+    const std::vector<uint8_t> content = copy(parent);
+    Region child = parent.fork().value();
+    EXPECT_EQ(copy(parent), content);
+    EXPECT_EQ(copy(child), content);
+    for (const Region* region : {&parent, &child}) {  // one set of pages for both
+        const Footprint footprint = region->footprint().value();
+        EXPECT_EQ(footprint.shared_bytes, footprint.resident_bytes);
+    }
+    parent.base()[3 * kPage] = 4;
+    child.base()[40 * kPage] = 5;
+    EXPECT_EQ(child.base()[3 * kPage], 3);
+    EXPECT_EQ(parent.base()[40 * kPage], 0);
+    EXPECT_EQ(parent.footprint()->resident_bytes - parent.footprint()->shared_bytes, kPage);
+    ASSERT_TRUE(parent.grow(64 * kPage).ok());
+}
+
+TEST(ForkTest, a_fork_shows_files_again_that_are_kept_open_and_copies_what_a_bare_descriptor_showed) {
+    const std::vector<uint8_t> content = random_bytes(4 * kPage, 9);
+    std::vector<uint8_t> want;
+    Region child;
+    {
+        const TestFile bare(content);
+        const TestFile other(content);
+        const auto kept = std::make_shared<const OpenFile>(dup(other.fd()));
+        Region parent = region_of(16 * kPage, 16 * kPage);
+        parent.map_file(2 * kPage, bare.fd(), 0, 4 * kPage).value();
+        parent.map_file(8 * kPage, kept, 0, 4 * kPage).value();
+        parent.base()[3 * kPage] ^= 1;
+        parent.base()[9 * kPage] ^= 1;
+        parent.base()[15 * kPage] = 1;
+        want = copy(parent);
+        child = parent.fork().value();
+        EXPECT_EQ(copy(parent), want);
+        // The kept file is a file to both: its pages are no changes, but for the one that was written.
+        for (const Region* region : {&parent, &child}) {
+            std::vector<bool> changed(16);
+            for (const PageRange& range : region->changed_pages({}).value()) {
+                for (size_t at = range.offset; at < range.offset + range.length; at += kPage)
+                    changed[at / kPage] = true;
+            }
+            EXPECT_TRUE(changed[9] && changed[15] && changed[3]);
+            EXPECT_FALSE(changed[8] || changed[10] || changed[11]);
+        }
+        ASSERT_EQ(ftruncate(bare.fd(), 0), 0);  // nobody shows it any more
+        EXPECT_FALSE(parent.failed());
+        EXPECT_EQ(copy(parent), want);
+        ASSERT_EQ(ftruncate(other.fd(), 0), 0);
+        EXPECT_EQ(std::count(parent.base() + 8 * kPage, parent.base() + 9 * kPage, 0), static_cast<ptrdiff_t>(kPage));
+        EXPECT_TRUE(parent.failed());
+    }
+    EXPECT_EQ(std::vector<uint8_t>(child.base(), child.base() + 8 * kPage),
+              std::vector<uint8_t>(want.begin(), want.begin() + static_cast<ptrdiff_t>(8 * kPage)));
+}
+
+TEST(ForkTest, branches_keep_pages_that_were_swapped_out) {
+    Region parent = region_of(256 * kPage, 256 * kPage);
+    const std::vector<uint8_t> content = random_bytes(256 * kPage, 10);
+    std::copy(content.begin(), content.end(), parent.base());
+    Region child;
+    for (int generation = 0; generation < 2; ++generation) {
+        if (madvise(parent.base(), parent.size(), MADV_PAGEOUT) != 0) GTEST_SKIP() << "no MADV_PAGEOUT";
+        if (generation == 0 && parent.footprint()->swapped_bytes == 0) {
+            GTEST_SKIP() << "nothing was swapped out: the system has no swap";
+        }
+        child = parent.fork().value();
+        EXPECT_EQ(copy(child), content);
+        EXPECT_EQ(copy(parent), content);
+    }
 }
 
 TEST(ForkTest, a_region_whose_file_is_gone_refuses) {
@@ -111,6 +180,7 @@ TEST(ForkTest, branches_behave_like_plain_vectors_under_random_operations) {
     constexpr size_t kPages = 16;
     const std::vector<uint8_t> content = random_bytes(kPages * kPage, 3);
     const TestFile file(content);
+    const auto kept = std::make_shared<const OpenFile>(dup(file.fd()));
     struct Branch {
         Region region;
         std::vector<uint8_t> model;
@@ -118,14 +188,16 @@ TEST(ForkTest, branches_behave_like_plain_vectors_under_random_operations) {
     for (uint64_t seed = 1; seed <= 12; ++seed) {
         std::mt19937_64 rng(seed);
         std::vector<Branch> branches;
-        branches.push_back({shareable(kPages, 1), std::vector<uint8_t>(kPage, 0)});
+        const Backing backing = seed % 2 == 0 ? Backing::kShareable : Backing::kAnonymous;
+        branches.push_back({Region::reserve(kPages * kPage, kPage, backing).value(), std::vector<uint8_t>(kPage, 0)});
+        branches.back().region.grow(kPage).value();
         for (int step = 0; step < 150; ++step) {
             Branch& branch = branches[rng() % branches.size()];
             const size_t pages = branch.model.size() / kPage;
             const size_t page = rng() % pages;
             const size_t count = 1 + rng() % (pages - page);
             const auto at = branch.model.begin() + static_cast<ptrdiff_t>(page * kPage);
-            switch (rng() % 8) {
+            switch (rng() % 9) {
                 case 0: {
                     const size_t size = (1 + rng() % kPages) * kPage;
                     ASSERT_TRUE(branch.region.grow(size).ok());
@@ -134,6 +206,10 @@ TEST(ForkTest, branches_behave_like_plain_vectors_under_random_operations) {
                 }
                 case 1:
                     ASSERT_TRUE(branch.region.map_file(page * kPage, file.fd(), page * kPage, count * kPage).ok());
+                    std::copy_n(content.begin() + static_cast<ptrdiff_t>(page * kPage), count * kPage, at);
+                    break;
+                case 8:
+                    ASSERT_TRUE(branch.region.map_file(page * kPage, kept, page * kPage, count * kPage).ok());
                     std::copy_n(content.begin() + static_cast<ptrdiff_t>(page * kPage), count * kPage, at);
                     break;
                 case 2:

@@ -27,11 +27,6 @@ void append(std::vector<PageRange>& ranges, size_t offset, size_t length) {
 
 constexpr const char* kPageMapPath = "/proc/self/pagemap";
 
-// Entries of the page map: Documentation/admin-guide/mm/pagemap.rst.
-constexpr uint64_t kPresent = uint64_t{1} << 63;
-constexpr uint64_t kSwapped = uint64_t{1} << 62;
-constexpr uint64_t kFileOrShared = uint64_t{1} << 61;
-
 // PAGEMAP_SCAN as linux/fs.h has it since 6.7; the headers that we are built with may be older than the kernel.
 struct ScanArguments {
     uint64_t size;
@@ -68,7 +63,7 @@ class PageMap {
     PageMap& operator=(const PageMap&) = delete;
     int fd() const { return fd_; }
 
-    // Calls visit(offset in bytes, entry) for every page.
+    // Calls visit(entries, offset in bytes of the first one's page) until every page has been seen.
     template <class Visit>
     Result<void> each(const uint8_t* base, size_t size, const Visit& visit) const {
         if (fd_ < 0) return errno_error("memory.page_map", kPageMapPath);
@@ -83,7 +78,7 @@ class PageMap {
             if (got < 0) return errno_error("memory.page_map", kPageMapPath);
             const size_t read = static_cast<size_t>(got) / sizeof(uint64_t);
             if (read == 0) return error(ErrorCode::kIo, "[memory.page_map] the page map ends before the region does");
-            for (size_t i = 0; i < read; ++i) visit((page + i) * page_size(), entries[i]);
+            visit(std::span(entries).first(read), page * page_size());
             page += read;
         }
         return {};
@@ -135,22 +130,16 @@ Result<std::vector<PageRange>> private_pages_by_scan(const uint8_t* base, size_t
 
 Result<std::vector<PageRange>> private_pages_by_page_map(const uint8_t* base, size_t size) {
     std::vector<PageRange> ranges;
-    DW_TRY(PageMap().each(base, size, [&](size_t offset, uint64_t entry) {
-        if ((entry & (kPresent | kSwapped)) != 0 && (entry & kFileOrShared) == 0) append(ranges, offset, page_size());
+    DW_TRY(PageMap().each(base, size, [&](std::span<const uint64_t> entries, size_t offset) {
+        add_private_pages(entries, offset, page_size(), ranges);
     }));
     return ranges;
 }
 
 Result<Footprint> footprint_of(const uint8_t* base, size_t size) {
     Footprint footprint;
-    DW_TRY(PageMap().each(base, size, [&](size_t, uint64_t entry) {
-        const bool shared = (entry & kFileOrShared) != 0;
-        if ((entry & kPresent) != 0) {
-            footprint.resident_bytes += page_size();
-            if (shared) footprint.shared_bytes += page_size();
-        } else if ((entry & kSwapped) != 0 && !shared) {
-            footprint.swapped_bytes += page_size();
-        }
+    DW_TRY(PageMap().each(base, size, [&](std::span<const uint64_t> entries, size_t) {
+        add_footprint(entries, page_size(), footprint);
     }));
     return footprint;
 }
@@ -171,14 +160,36 @@ Result<Footprint> footprint_of(const uint8_t*, size_t) {
 
 #endif
 
-std::vector<PageRange> different_pages(std::span<const uint8_t> now, std::span<const uint8_t> before) {
+void add_private_pages(std::span<const uint64_t> entries, size_t offset, size_t page_bytes,
+                       std::vector<PageRange>& ranges) {
+    for (const uint64_t entry : entries) {
+        const bool anywhere = (entry & (kPageMapPresent | kPageMapSwapped)) != 0;
+        if (anywhere && (entry & kPageMapFileOrShared) == 0) append(ranges, offset, page_bytes);
+        offset += page_bytes;
+    }
+}
+
+void add_footprint(std::span<const uint64_t> entries, size_t page_bytes, Footprint& footprint) {
+    for (const uint64_t entry : entries) {
+        const bool shared = (entry & kPageMapFileOrShared) != 0;
+        if ((entry & kPageMapPresent) != 0) {
+            footprint.resident_bytes += page_bytes;
+            if (shared) footprint.shared_bytes += page_bytes;
+        } else if ((entry & kPageMapSwapped) != 0 && !shared) {
+            footprint.swapped_bytes += page_bytes;
+        }
+    }
+}
+
+std::vector<PageRange> different_pages(std::span<const uint8_t> now, std::span<const uint8_t> before,
+                                       size_t page_bytes) {
     std::vector<PageRange> ranges;
-    const std::vector<uint8_t> zeros(page_size(), 0);
-    for (size_t at = 0; at < now.size(); at += page_size()) {
-        const size_t known = at < before.size() ? std::min(page_size(), before.size() - at) : 0;
+    const std::vector<uint8_t> zeros(page_bytes, 0);
+    for (size_t at = 0; at < now.size(); at += page_bytes) {
+        const size_t known = at < before.size() ? std::min(page_bytes, before.size() - at) : 0;
         const bool same = (known == 0 || std::memcmp(now.data() + at, before.data() + at, known) == 0) &&
-                          std::memcmp(now.data() + at + known, zeros.data(), page_size() - known) == 0;
-        if (!same) append(ranges, at, page_size());
+                          std::memcmp(now.data() + at + known, zeros.data(), page_bytes - known) == 0;
+        if (!same) append(ranges, at, page_bytes);
     }
     return ranges;
 }

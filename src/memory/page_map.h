@@ -18,8 +18,18 @@ Result<std::vector<PageRange>> private_pages_by_scan(const uint8_t* base, size_t
 Result<std::vector<PageRange>> private_pages_by_page_map(const uint8_t* base, size_t size);  // any Linux
 
 // The pages of `now` that differ from `before`, which counts as zeros behind its end. Reads every byte, on any system.
-std::vector<PageRange> different_pages(std::span<const uint8_t> now, std::span<const uint8_t> before);
+std::vector<PageRange> different_pages(std::span<const uint8_t> now, std::span<const uint8_t> before,
+                                       size_t page_bytes);
 
 Result<Footprint> footprint_of(const uint8_t* base, size_t size);
+
+// What entries of /proc/self/pagemap say (Documentation/admin-guide/mm/pagemap.rst), one for each page of `page_bytes`
+// from `offset` on.
+inline constexpr uint64_t kPageMapPresent = uint64_t{1} << 63;
+inline constexpr uint64_t kPageMapSwapped = uint64_t{1} << 62;
+inline constexpr uint64_t kPageMapFileOrShared = uint64_t{1} << 61;
+void add_private_pages(std::span<const uint64_t> entries, size_t offset, size_t page_bytes,
+                       std::vector<PageRange>& ranges);
+void add_footprint(std::span<const uint64_t> entries, size_t page_bytes, Footprint& footprint);
 
 }  // namespace driftwood::memory

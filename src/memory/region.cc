@@ -11,7 +11,6 @@
 #include <limits>
 #include <utility>
 
-#include "memory/descriptor.h"
 #include "memory/page_map.h"
 
 namespace driftwood::memory {
@@ -64,6 +63,10 @@ Result<Region> Region::reserve(size_t capacity_bytes, size_t guard_bytes, Backin
     region.capacity_ = round_up_to_page(capacity_bytes);
     region.guard_ = round_up_to_page(guard_bytes);
     if (region.capacity_ + region.guard_ == 0) return region;
+    if (const auto claimed = region.claim_.raise({1, region.capacity_ + region.guard_}); !claimed.ok()) {
+        region.capacity_ = region.guard_ = 0;
+        return claimed.error();
+    }
     void* at = mmap(nullptr, region.capacity_ + region.guard_, PROT_NONE, kReserveFlags, -1, 0);
     if (at == MAP_FAILED) {
         region.capacity_ = region.guard_ = 0;
@@ -79,6 +82,7 @@ Region::Region(Region&& other) noexcept
       capacity_(std::exchange(other.capacity_, 0)),
       guard_(std::exchange(other.guard_, 0)),
       backing_(other.backing_),
+      claim_(std::move(other.claim_)),
       files_(std::exchange(other.files_, {})),
       memory_file_(std::exchange(other.memory_file_, nullptr)) {
     CHECK(!other.held());
@@ -93,6 +97,7 @@ Region& Region::operator=(Region&& other) noexcept {
     capacity_ = std::exchange(other.capacity_, 0);
     guard_ = std::exchange(other.guard_, 0);
     backing_ = other.backing_;
+    claim_ = std::move(other.claim_);
     files_ = std::exchange(other.files_, {});
     memory_file_ = std::exchange(other.memory_file_, nullptr);
     return *this;
@@ -106,6 +111,17 @@ void Region::release() {
     memory_file_.reset();
     if (base_ != nullptr) CHECK(munmap(base_, capacity_ + guard_) == 0);
     base_ = nullptr;
+    claim_ = {};
+}
+
+size_t Region::mappings() const {
+    size_t count = size_ < capacity_ + guard_ ? 1 : 0;
+    size_t at = 0;
+    for (const FileRange& file : files_) {
+        count += file.offset > at ? 2 : 1;
+        at = file.offset + file.length;
+    }
+    return count + (at < size_ ? 1 : 0);
 }
 
 Result<void> Region::grow(size_t size_bytes) {
@@ -115,12 +131,14 @@ Result<void> Region::grow(size_t size_bytes) {
                                             " bytes, the reservation has " + std::to_string(capacity_));
     }
     const size_t target = round_up_to_page(size_bytes);
+    DW_TRY(claim(1));
     if (backing_ == Backing::kShareable) {
         DW_TRY(grow_shareable(target));
     } else if (mprotect(base_ + size_, target - size_, PROT_READ | PROT_WRITE) != 0) {
         return map_error("memory.grow", "from " + std::to_string(size_) + " to " + std::to_string(target) + " bytes");
     }
     size_ = target;
+    settle();
     return {};
 }
 
@@ -137,6 +155,14 @@ Result<void> Region::check_range(const char* operation, size_t offset, size_t le
 }
 
 Result<void> Region::map_file(size_t offset, int fd, uint64_t file_offset, size_t length) {
+    return map_file(offset, fd, nullptr, file_offset, length);
+}
+
+Result<void> Region::map_file(size_t offset, const SharedFile& file, uint64_t file_offset, size_t length) {
+    return map_file(offset, file->fd(), file, file_offset, length);
+}
+
+Result<void> Region::map_file(size_t offset, int fd, const SharedFile& kept, uint64_t file_offset, size_t length) {
     DW_TRY(check_range("memory.map_file", offset, length));
     const std::string what = range_text(offset, length) + " from file offset " + std::to_string(file_offset);
     if (!page_aligned(file_offset)) {
@@ -152,10 +178,7 @@ Result<void> Region::map_file(size_t offset, int fd, uint64_t file_offset, size_
     }
     if (length == 0) return {};
     CHECK(!held());
-    std::shared_ptr<const Descriptor> kept;
-    if (backing_ == Backing::kShareable) {
-        DW_ASSIGN(kept, Descriptor::copy(fd));
-    }
+    DW_TRY(claim(2));
     DW_TRY(forget_file(offset, length));
     void* at = mmap(base_ + offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
                     static_cast<off_t>(file_offset));
@@ -170,11 +193,9 @@ Result<void> Region::map_file(size_t offset, int fd, uint64_t file_offset, size_
         CHECK(map_zeros(base_ + offset, length));
         return std::move(guard).error();
     }
-    add_file({.offset = offset,
-              .length = length,
-              .file_offset = file_offset,
-              .guard = std::move(*guard),
-              .file = std::move(kept)});
+    add_file(
+        {.offset = offset, .length = length, .file_offset = file_offset, .guard = std::move(*guard), .file = kept});
+    settle();
     return {};
 }
 
@@ -237,12 +258,19 @@ Result<void> Region::reset(size_t offset, size_t length) {
     DW_TRY(check_range("memory.reset", offset, length));
     if (length == 0) return {};
     CHECK(!held());
+    // Only a part of a view leaves more mappings than there were: giving back works when everything is taken.
+    const auto inside_a_file = [&](size_t at) {
+        return std::any_of(files_.begin(), files_.end(),
+                           [at](const FileRange& f) { return at > f.offset && at < f.offset + f.length; });
+    };
+    DW_TRY(claim((inside_a_file(offset) ? 1 : 0) + (inside_a_file(offset + length) ? 1 : 0)));
     DW_TRY(forget_file(offset, length));
     if (!map_zeros(base_ + offset, length)) {
         const Error failure = map_error("memory.reset", range_text(offset, length));
         CHECK(map_zeros(base_ + offset, length));  // as in map_file: never leave a hole
         return failure;
     }
+    settle();
     return {};
 }
 

@@ -10,7 +10,7 @@
 // the Region says that it failed (memory/fault.h). So whoever owns the Region asks failed() or check_intact() before
 // anything that was made from its bytes goes out. A range stays failed until something else backs it.
 //
-// A shareable Region can be forked while it lives: both branches then show the same pages and copy what they write.
+// A Region can be forked while it lives: both branches then show the same pages and copy what they write.
 //
 // A device that works on a Region holds it (hold()). Pinned pages and new mappings do not mix: a device would go on
 // writing to pages that the Region no longer shows, or that another branch does. So fork, map_file, reset, moving and
@@ -23,6 +23,7 @@
 // remaps is free for all.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,8 +32,10 @@
 #include <vector>
 
 #include "base/result.h"
+#include "memory/budget.h"
 #include "memory/fault.h"
 #include "memory/page_range.h"
+#include "memory/shared_file.h"
 
 namespace driftwood::memory {
 
@@ -45,19 +48,19 @@ size_t round_up_to_page(size_t bytes);
 // What a guest's linear memory may cost in mappings of the process (Linux: vm.max_map_count, 65,530 by default): the
 // view of its image, what it has grown since, and the rest of the reservation with the guard. So 10,000 idle guests
 // take 30,000 mappings and 41 of the 128 TiB of addresses. Every further range under a file, as in a KV pool, adds up
-// to two.
+// to two. memory/budget.h refuses what would be too much.
 inline constexpr size_t kMappingsPerGuest = 3;
 
-// What the committed bytes of a Region are before a file or a write.
+// What the committed bytes of a Region are before a file, a write or a fork.
 enum class Backing : uint8_t {
-    kAnonymous,  // memory of this process
-    kShareable,  // shared memory (a memfd): can be forked; one descriptor, and one more for each mapped file
+    kAnonymous,  // memory of this process; a fork first moves what was written into shared memory, about 0.3 ms per MB
+    kShareable,  // shared memory from the start: the first fork moves nothing; one descriptor, and no huge pages
 };
 
 class Region {
   public:
     // Reserves `capacity_bytes` of addresses (rounded up to pages) and `guard_bytes` of unmapped ones behind them.
-    // Commits nothing. Fails with kLimit when the address space or the mapping count does not allow it.
+    // Commits nothing. Fails with kLimit when the address space or the mapping count does not allow it (budget.h).
     static Result<Region> reserve(size_t capacity_bytes, size_t guard_bytes = 0, Backing backing = Backing::kAnonymous);
 
     Region() = default;  // an empty Region: capacity 0
@@ -76,17 +79,20 @@ class Region {
 
     // Backs [offset, offset + length) by `length` bytes of the file `fd` from `file_offset`, private copy-on-write;
     // what was there before is gone. All three are multiples of page_size(), the range lies inside size(), and the file
-    // reaches at least to file_offset + length (checked: a short file would fault later). `fd` may be closed
-    // afterwards. The bytes of the file must not change while it is mapped.
+    // reaches at least to file_offset + length (checked: a short file would fault later). The bytes of the file must
+    // not change while it is mapped. A bare `fd` may be closed afterwards; a SharedFile stays open, and forks map it
+    // again where they have to copy what a bare one showed.
     Result<void> map_file(size_t offset, int fd, uint64_t file_offset, size_t length);
+    Result<void> map_file(size_t offset, const SharedFile& file, uint64_t file_offset, size_t length);
 
     // A second Region with the same bytes, capacity and guard, at another address. Neither sees what is written to the
-    // other from now on. Copies only the pages that were written to under a file map or since an earlier fork; all
-    // other pages are shared until one of the two writes to them. kUnsupported unless shareable; kIo when the Region
-    // failed. Precondition: !held().
+    // other from now on. Pages are shared until one of the two writes to them. Copied now are only: what was written
+    // under a SharedFile or since an earlier fork (for the child), and what was written anywhere else or lies under a
+    // bare descriptor (into shared memory, for both, once). kIo when the Region failed. Precondition: !held().
     Result<Region> fork();
 
-    // A device's use of this Region, for as long as the object lives; any number at once. Does not outlive the Region.
+    // A device's use of this Region, for as long as the object lives; any number at once, on any thread. Does not
+    // outlive the Region.
     class Hold {
       public:
         Hold(Hold&& other) noexcept : region_(std::exchange(other.region_, nullptr)) {}
@@ -122,6 +128,9 @@ class Region {
     Result<std::vector<PageRange>> changed_pages(std::span<const uint8_t> before,
                                                  ChangeProbe probe = ChangeProbe::kBest) const;
 
+    // The mappings of the process that this Region is, at most: what it claims of the budget.
+    size_t mappings() const;
+
     // Where the bytes of [0, size()) are. Linux only (/proc/self/pagemap): kUnsupported elsewhere, kIo where that
     // cannot be read.
     Result<Footprint> footprint() const;
@@ -131,41 +140,47 @@ class Region {
     bool contains(const void* pointer, size_t length) const;
 
   private:
-    struct Descriptor;  // an open file that several Regions may map
     enum class Kind : uint8_t {
         kFile,    // a private view of a file
         kLive,    // shared memory of this Region alone, written in place
         kBranch,  // a private view of what was live before a fork, and does not change any more
     };
-    // What one map_file mapped, or what is left of it; in a shareable Region also what growth took from shared memory.
+    // What one map_file mapped, or what is left of it; also what growth or a fork took from shared memory.
     struct FileRange {
         size_t offset = 0;
         size_t length = 0;
         uint64_t file_offset = 0;
         FaultGuard guard;
-        std::shared_ptr<const Descriptor> file;  // shareable Regions only: what a fork maps; shared by the branches
+        SharedFile file;  // what a fork maps; null under a bare descriptor
         Kind kind = Kind::kFile;
     };
 
+    Result<void> map_file(size_t offset, int fd, const SharedFile& kept, uint64_t file_offset, size_t length);
     // Forgets what was mapped in [offset, offset + length), before something else is. All or nothing.
     Result<void> forget_file(size_t offset, size_t length);
     void add_file(FileRange file);
     Result<FileRange> split(FileRange& file, size_t at) const;
     Result<std::vector<PageRange>> written_shared_pages() const;
     Result<void> grow_shareable(size_t target);
+    std::vector<PageRange> unshared_ranges() const;
+    Result<void> share();
     Result<void> become_branch_of(const Region& parent);
     Result<void> stop_sharing();
     Result<void> check_range(const char* operation, size_t offset, size_t length) const;
     void release();
+    // Claims `more` mappings than there are, which an operation may need on its way; settle() when it is done.
+    Result<void> claim(size_t more) { return claim_.raise({mappings() + more, capacity_ + guard_}); }
+    void settle() { claim_.set({mappings(), capacity_ + guard_}); }
 
     uint8_t* base_ = nullptr;
     size_t size_ = 0;
     size_t capacity_ = 0;
     size_t guard_ = 0;
     Backing backing_ = Backing::kAnonymous;
-    uint32_t holds_ = 0;
-    std::vector<FileRange> files_;                   // ascending, apart
-    std::shared_ptr<const Descriptor> memory_file_;  // of the live ranges; null before growth and after a fork
+    std::atomic<uint32_t> holds_{0};  // devices let go on threads of their own
+    BudgetClaim claim_;
+    std::vector<FileRange> files_;  // ascending, apart
+    SharedFile memory_file_;        // of the live ranges; null before growth and after a fork
 };
 
 }  // namespace driftwood::memory

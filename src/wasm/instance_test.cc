@@ -42,6 +42,28 @@ TEST(Instance, a_newborn_sees_its_data_segments_and_owns_them) {
     EXPECT_EQ(text(*sibling, 3, 1), "a");
 }
 
+TEST(Instance, memory_of_a_living_guest_forks_and_neither_branch_sees_the_others_writes) {
+    TestGuest guest(guest_wat(R"((data (i32.const 3) "abc")
+        (func (export "write") (i32.store8 (i32.const 3) (i32.const 63)) (i32.store8 (i32.const 70000) (i32.const 64)))
+        (func (export "more") (drop (memory.grow (i32.const 1))) (i32.store8 (i32.const 140000) (i32.const 65))
+                              (i32.store8 (i32.const 70000) (i32.const 66))))",
+                              R"((memory (export "memory") 2))"));
+    memory::Region& memory = guest.instance->memory();
+    ASSERT_TRUE(guest.instance->call("write").ok());
+    memory::Region branch = memory.fork().value();
+    EXPECT_EQ(guest.instance->guest_base(), memory.base());
+    EXPECT_EQ(std::string(branch.base() + 3, branch.base() + 6), "?bc");
+    ASSERT_TRUE(guest.instance->call("more").ok());
+    EXPECT_EQ(branch.size(), 2 * 65536u);
+    EXPECT_EQ(branch.base()[70000], 64);
+    branch.base()[70001] = 7;
+    branch.base()[3] = 8;
+    EXPECT_EQ(guest.read<uint8_t>(70000), 66);
+    EXPECT_EQ(guest.read<uint8_t>(70001), 0);
+    EXPECT_EQ(guest.read<uint8_t>(140000), 65);
+    EXPECT_EQ(guest.read<uint8_t>(3), 63);
+}
+
 TEST(Instance, birth_runs_start_then_initialize_once) {
     TestGuest guest(R"((module (memory (export "memory") 1) (global $n (mut i32) (i32.const 1))
         (func $digit (param i32)

@@ -192,7 +192,8 @@ Result<void> ModuleImpl::make_birth() {
         std::memcpy(image.data() + run.file_offset + (piece.offset - run.memory_offset), piece.bytes.data(),
                     piece.bytes.size());
     }
-    DW_ASSIGN(birth_, file::memory_file("driftwood-birth", image));
+    DW_ASSIGN(file::Fd birth, file::memory_file("driftwood-birth", image));
+    birth_ = std::make_shared<const memory::OpenFile>(birth.release());
     rewritten_.birth = {};
     rewritten_.birth_bytes = {};
     return {};
@@ -200,7 +201,7 @@ Result<void> ModuleImpl::make_birth() {
 
 Result<void> ModuleImpl::map_birth(memory::Region& memory) const {
     for (const BirthRun& run : birth_runs_) {
-        DW_TRY(memory.map_file(run.memory_offset, birth_.get(), run.file_offset, run.length));
+        DW_TRY(memory.map_file(run.memory_offset, birth_, run.file_offset, run.length));
     }
     return {};
 }

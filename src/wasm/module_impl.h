@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "file/fd.h"
+#include "memory/shared_file.h"
 #include "wasm/handles.h"
 #include "wasm/instance.h"
 #include "wasm/rewrite.h"
@@ -47,7 +47,7 @@ class ModuleImpl final : public Module {
     Rewritten rewritten_;
     InstancePrePtr instance_pre_;
     std::vector<std::string> functions_;  // exports that are () -> ()
-    file::Fd birth_;                      // the runs one after the other; invalid when there is no data
+    memory::SharedFile birth_;            // the runs one after the other; null when there is no data
     std::vector<BirthRun> birth_runs_;
 };
 

@@ -222,7 +222,7 @@ Result<void> InstanceImpl::load_memory(const file::SectionReader& image, uint64_
     }
     CHECK(memory_.region.size() == size_bytes &&
           wasmtime_memory_data(context_, &wasm_memory_) == memory_.region.base());
-    return memory_.region.map_file(0, image.fd(), tensor.file_offset, size_bytes);
+    return memory_.region.map_file(0, image.file(), tensor.file_offset, size_bytes);
 }
 
 Result<void> InstanceImpl::load_globals(file::Decoder& state) {
