@@ -15,19 +15,24 @@ export CCACHE_COMPILERCHECK := content
 rust := . scripts/env.sh
 
 .NOTPARALLEL:
-.PHONY: help setup deps build demo test lint format asan fuzz debug clean
+.PHONY: help setup deps build demo test test-arm lint format asan fuzz debug clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: build ## install what is missing, build, and run the main job end to end (ARGS=--json, ...)
 	@build/release/driftwood demo $(ARGS)
 
-test: lint ## install what is missing, lint, build and pass all tests, again under sanitizers, fuzz a little
+test: lint ## install what is missing, lint, build and pass all tests, again on Arm and under sanitizers, fuzz
 	@$(rust); cmake --build --preset release -j $(JOBS)
 	@ctest --preset release -j $(JOBS)
+	@$(MAKE) test-arm
 	@$(MAKE) asan
 	@$(MAKE) fuzz TARGET=
+
+test-arm: build/arm/build.ninja ## base, memory and compute cross-built for 64-bit Arm; their tests under qemu-user
+	@cmake --build --preset arm -j $(JOBS)
+	@ctest --preset arm -j $(JOBS)
 
 build: build/release/build.ninja ## the program, at build/release/driftwood
 	@$(rust); cmake --build --preset release -j $(JOBS) --target driftwood
@@ -65,6 +70,9 @@ clean: ## remove build/ (the Rust archive stays in its cache)
 # The Rust archive, out of its cache: a moment when it is there, about four minutes when it is not.
 deps: setup
 	@$(rust); deps/build.sh >/dev/null
+
+build/arm/build.ninja: CMakePresets.json cmake/aarch64.cmake | setup
+	@cmake --preset arm
 
 build/%/build.ninja: CMakePresets.json | deps
 	@$(rust); cmake --preset $*

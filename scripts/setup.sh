@@ -17,6 +17,7 @@ packages=(
     rustc libstd-rust-dev-wasm32                                                # guests in Rust (deps/ needs a newer)
     clang-format-14 clang-tidy-14                                               # make lint
     libclang-rt-14-dev                                                          # make fuzz
+    g++-aarch64-linux-gnu qemu-user googletest                                  # make test-arm
     libgtest-dev nlohmann-json3-dev libcli11-dev                                # libraries
 )
 

@@ -1,17 +1,13 @@
 #include "compute/engine.h"
 
 #include <string>
+#include <vector>
 
+#include "compute/cpu/tables.h"
 #include "compute/host_engine.h"
-#include "compute/reference/reference.h"
 
 #if defined(DRIFTWOOD_CUDA)
 #include "compute/cuda/cuda.h"
-#endif
-#if defined(DRIFTWOOD_X86)
-#include "compute/cpu/avx2/avx2.h"
-#include "compute/cpu/avx512/avx512.h"
-#include "compute/cpu/features.h"
 #endif
 
 namespace driftwood::compute {
@@ -36,14 +32,13 @@ Result<std::unique_ptr<Engine>> make_cuda_engine(const DecoderSpec&, const Engin
 #endif
 
 std::span<const Implementation> implementations() {
-    static const Implementation kAll[] = {
-        {cuda_info(), nullptr},
-#if defined(DRIFTWOOD_X86)
-        {{"avx512", cpu_has_avx512(), "AVX-512 F, BW, DQ, VL, VNNI"}, &avx512::kernels()},
-        {{"avx2", cpu_has_avx2(), "AVX2, FMA, F16C"}, &avx2::kernels()},
-#endif
-        {{"reference", true, "any processor"}, &reference::kernels()},
-    };
+    static const std::vector<Implementation> kAll = [] {
+        std::vector<Implementation> all = {{cuda_info(), nullptr}};
+        for (const KernelTable& table : kernel_tables()) {
+            all.push_back({{table.kernels->name, table.available, table.needs}, table.kernels});
+        }
+        return all;
+    }();
     return kAll;
 }
 

@@ -14,38 +14,27 @@
 
 #include "base/fp_environment.h"
 #include "compute/constants.h"
+#include "compute/cpu/tables.h"
 #include "compute/kv.h"
 #include "compute/reference/reference.h"
 #include "compute/test_spec.h"
 
-#if defined(DRIFTWOOD_X86)
-#include "compute/cpu/avx2/avx2.h"
-#include "compute/cpu/avx512/avx512.h"
-#include "compute/cpu/features.h"
-#endif
-
 namespace driftwood::compute {
+
+static void PrintTo(const KernelTable& table, std::ostream* out) { *out << table.kernels->name; }
+
 namespace {
 
-struct Candidate {
-    const char* name;
-    const Kernels* kernels;
-    bool available;
-};
-
-std::vector<Candidate> candidates() {
-    std::vector<Candidate> all;
-#if defined(DRIFTWOOD_X86)
-    all.push_back({"avx512", &avx512::kernels(), cpu_has_avx512()});
-    all.push_back({"avx2", &avx2::kernels(), cpu_has_avx2()});
-#endif
-    return all;
+// Every table but the reference, which is the last.
+std::vector<KernelTable> tested_tables() {
+    const auto tables = kernel_tables();
+    return {tables.begin(), tables.end() - 1};
 }
 
-class KernelsOf : public ::testing::TestWithParam<Candidate> {
+class KernelsOf : public ::testing::TestWithParam<KernelTable> {
   protected:
     void SetUp() override {
-        if (!GetParam().available) GTEST_SKIP() << "this machine has no " << GetParam().name;
+        if (!GetParam().available) GTEST_SKIP() << "this machine has no " << GetParam().needs;
     }
     const Kernels& tested() const { return *GetParam().kernels; }
     const Kernels& reference_kernels() const { return reference::kernels(); }
@@ -475,8 +464,8 @@ TEST_P(KernelsOf, scores_beyond_the_range_are_found) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(isa, KernelsOf, ::testing::ValuesIn(candidates()),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(isa, KernelsOf, ::testing::ValuesIn(tested_tables()),
+                         [](const auto& info) { return std::string(info.param.kernels->name); });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(KernelsOf);
 
 }  // namespace

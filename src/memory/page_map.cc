@@ -114,7 +114,7 @@ Result<std::vector<PageRange>> private_pages_by_scan(const uint8_t* base, size_t
         const int count = ioctl(map.fd(), kPageMapScan, &scan);
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) {
-            if (errno == ENOTTY || errno == EINVAL) {
+            if (errno == ENOTTY || errno == EINVAL || errno == ENOSYS) {
                 return error(ErrorCode::kUnsupported, "[memory.page_scan] this kernel has no PAGEMAP_SCAN");
             }
             return errno_error("memory.page_scan", kPageMapPath);

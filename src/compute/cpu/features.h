@@ -1,4 +1,4 @@
-// What this processor and this operating system can run. x86-64 only.
+// What this processor and this operating system can run. False on processors of another kind.
 #pragma once
 
 namespace driftwood::compute {
@@ -8,5 +8,8 @@ bool cpu_has_avx512();
 
 // AVX2, FMA and F16C, likewise.
 bool cpu_has_avx2();
+
+// The dot products of 8-bit integers of 64-bit Arm (SDOT, from Armv8.2 on).
+bool cpu_has_neon_dotprod();
 
 }  // namespace driftwood::compute

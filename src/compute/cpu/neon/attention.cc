@@ -1,0 +1,257 @@
+// Rule 7: attention over 16-bit integer keys and values.
+//
+// Chunks come outermost, so that a chunk's keys and values are read from memory once for all rows of the call. Within a
+// chunk, up to four rows at a time share each register of keys and of values. The layout of a block (kv.h) pairs
+// dimensions of a key and keys of a dimension; LD2 takes the pairs apart, SMLAL multiplies and adds 16-bit numbers
+// in 32 bits, modulo 2^32 like the contract.
+#include "compute/cpu/neon/lanes.h"
+#include "compute/cpu/neon/neon.h"
+
+namespace driftwood::compute::neon {
+
+namespace {
+
+constexpr uint32_t kSharing = 4;  // rows that share a register of keys or values
+constexpr uint32_t kHalf = kBlockTokens / 2;
+constexpr uint32_t kEight = 8;  // keys, or dimensions of the output, in two registers of sums
+
+// A row on its way through the chunks.
+struct State {
+    // Of each pair of dimensions: the raw high bytes (signed), then the low bytes (unsigned), as 16-bit numbers.
+    int16_t q[kMaxHeadDim / 2][4];
+    int16_t weight[kBlockTokens];  // of the chunk's values, 0 for keys that the row does not see
+    float running_max;
+    float sum;
+    float al;    // factor of what came before
+    float unit;  // of the weights, times the chunk's factor
+};
+
+struct Chunk {
+    const int16_t* k;
+    const int16_t* v;
+    const float* ks;
+    const float* vs;
+    uint32_t first;  // position of its first key
+};
+
+Chunk chunk_at(const AttentionKvi& args, uint32_t index) {
+    const auto* ints = reinterpret_cast<const int16_t*>(args.blocks[index]);
+    const size_t count = size_t{kBlockTokens} * args.head_dim;
+    const auto* scales = reinterpret_cast<const float*>(ints + 2 * count);
+    return {ints, ints + count, scales, scales + kBlockTokens, index * kBlockTokens};
+}
+
+uint32_t visible_in(const Chunk& chunk, const AttentionRow& row) {
+    if (row.visible <= chunk.first) return 0;
+    return row.visible - chunk.first < kBlockTokens ? row.visible - chunk.first : kBlockTokens;
+}
+
+void begin_row(const AttentionRow& row, uint32_t head_dim, State& state) {
+    for (uint32_t d = 0; d < head_dim; ++d) {
+        state.q[d / 2][d % 2] = static_cast<int16_t>(row.q[d] >> 8);
+        state.q[d / 2][2 + d % 2] = static_cast<int16_t>(row.q[d] & 255);
+        row.out[d] = 0.0F;
+    }
+    state.running_max = kFirstMax;
+    state.sum = 0.0F;
+}
+
+// u = (256 Σ (q >> 8) k + Σ (q & 255) k) · ks of the 8 keys from `first` on, for Rows rows.
+template <uint32_t Rows>
+void score_eight(const Chunk& chunk, uint32_t first, uint32_t head_dim, const State* states, float (*u)[kBlockTokens]) {
+    const int16_t* k = chunk.k + size_t{first / kHalf} * kHalf * head_dim + size_t{first % kHalf} * 2;
+    int32x4_t high[Rows][2];
+    int32x4_t low[Rows][2];
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < Rows; ++r) high[r][0] = high[r][1] = low[r][0] = low[r][1] = vdupq_n_s32(0);
+    for (uint32_t pair = 0; pair < head_dim / 2; ++pair) {
+        const int16x8x2_t keys = vld2q_s16(k + size_t{2} * pair * kHalf);
+#pragma GCC unroll 4
+        for (uint32_t r = 0; r < Rows; ++r) {
+            const int16x4_t q = vld1_s16(states[r].q[pair]);
+            high[r][0] = vmlal_lane_s16(high[r][0], vget_low_s16(keys.val[0]), q, 0);
+            high[r][1] = vmlal_high_lane_s16(high[r][1], keys.val[0], q, 0);
+            low[r][0] = vmlal_lane_s16(low[r][0], vget_low_s16(keys.val[0]), q, 2);
+            low[r][1] = vmlal_high_lane_s16(low[r][1], keys.val[0], q, 2);
+            high[r][0] = vmlal_lane_s16(high[r][0], vget_low_s16(keys.val[1]), q, 1);
+            high[r][1] = vmlal_high_lane_s16(high[r][1], keys.val[1], q, 1);
+            low[r][0] = vmlal_lane_s16(low[r][0], vget_low_s16(keys.val[1]), q, 3);
+            low[r][1] = vmlal_high_lane_s16(low[r][1], keys.val[1], q, 3);
+        }
+    }
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+        for (uint32_t i = 0; i < 2; ++i) {
+            const uint32_t key = first + i * kLanes;
+            const float32x4_t sum = vfmaq_f32(vcvtq_f32_s32(low[r][i]), vdupq_n_f32(256.0F), vcvtq_f32_s32(high[r][i]));
+            vst1q_f32(u[r] + key, vmulq_f32(sum, vld1q_f32(chunk.ks + key)));
+        }
+    }
+}
+
+float32x4_t exp2_lanes(float32x4_t x) {
+    const float32x4_t magic = vdupq_n_f32(kRoundMagic);
+    const float32x4_t y = vaddq_f32(x, magic);
+    const float32x4_t f = vsubq_f32(x, vsubq_f32(y, magic));
+    float32x4_t p = vdupq_n_f32(kExp2Poly[0]);
+    for (int i = 1; i < 5; ++i) p = vfmaq_f32(vdupq_n_f32(kExp2Poly[i]), p, f);
+    const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(y), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(p), exponent));
+}
+
+// Which of the 4 keys from `first` on a row sees.
+uint32x4_t seen_at(uint32_t first, uint32_t visible) {
+    static constexpr uint32_t kLane[kLanes] = {0, 1, 2, 3};
+    return vcltq_u32(vaddq_u32(vld1q_u32(kLane), vdupq_n_u32(first)), vdupq_n_u32(visible));
+}
+
+float32x4_t where(uint32x4_t mask, float32x4_t x) {
+    return vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(x)));
+}
+
+// From scores to integer weights, and what merging the chunk needs. False outside the contract's range.
+bool weigh(const AttentionRow& row, const float* u, const float* vs, uint32_t visible, State& state) {
+    const float32x4_t least = vdupq_n_f32(-__builtin_inff());
+    float32x4_t most_u = least;
+    for (uint32_t key = 0; key < visible; key += kLanes) {
+        most_u = vmaxq_f32(most_u, vbslq_f32(seen_at(key, visible), vld1q_f32(u + key), least));
+    }
+    const float c = vmaxvq_f32(most_u) * row.cq;
+    if (!(__builtin_fabsf(c) < kRoundLimit)) return false;
+    const float n = (c + kRoundMagic) - kRoundMagic;
+    const float m = c - n >= kTiny ? n + 1.0F : n;
+
+    float w[kBlockTokens];
+    float32x4_t most_w = vdupq_n_f32(0.0F);
+    int32x4_t l = vdupq_n_s32(0);
+    for (uint32_t key = 0; key < kBlockTokens; key += kLanes) {
+        const uint32x4_t seen = seen_at(key, visible);
+        const float32x4_t x = vfmaq_f32(vdupq_n_f32(-m), vld1q_f32(u + key), vdupq_n_f32(row.cq));
+        const float32x4_t floor = vdupq_n_f32(kScoreFloor);
+        const float32x4_t p = where(seen, exp2_lanes(vbslq_f32(vcgtq_f32(x, floor), x, floor)));
+        l = vaddq_s32(l, round_int(vmulq_f32(p, vdupq_n_f32(kWeightScale))));
+        const float32x4_t weighted = where(seen, vmulq_f32(p, vld1q_f32(vs + key)));
+        vst1q_f32(w + key, weighted);
+        most_w = vmaxq_f32(most_w, weighted);
+    }
+    const uint32_t most_bits = bits_of(vmaxvq_f32(most_w));
+    if (most_bits >= kInfinityBits) return false;
+    const bool zero = most_bits < bits_of(kTiny);
+    const int32_t g_exponent = static_cast<int32_t>(most_bits >> 23) - 139;
+    const float32x4_t inv = vdupq_n_f32(zero ? 0.0F : power_of_two(-g_exponent));
+    for (uint32_t key = 0; key < kBlockTokens; key += kLanes) {
+        vst1_s16(state.weight + key, vmovn_s32(round_int(vmulq_f32(vld1q_f32(w + key), inv))));
+    }
+
+    const float new_max = state.running_max > m ? state.running_max : m;
+    const int32_t be_exponent = static_cast<int32_t>(m - new_max);
+    state.al = power_of_two(static_cast<int32_t>(state.running_max - new_max));
+    state.unit = zero ? 0.0F : power_of_two(g_exponent + be_exponent);
+    state.sum = __builtin_fmaf(static_cast<float>(vaddvq_s32(l)), power_of_two(be_exponent), state.sum * state.al);
+    state.running_max = new_max;
+    return true;
+}
+
+// The pairs' values of 8 dimensions from `first` on: both keys of each; zero for dimensions past the end.
+int16x8x2_t load_values(const int16_t* at, uint32_t first, uint32_t head_dim) {
+    if (head_dim - first >= kEight) return vld2q_s16(at);
+    int16_t last[2 * kEight] = {};
+    for (uint32_t i = 0; i < 2 * (head_dim - first); ++i) last[i] = at[i];
+    return vld2q_s16(last);
+}
+
+// O = fma(float(Σ weight · v), unit, O · al) of the dimensions [first, first + 8) below head_dim, for Rows rows.
+template <uint32_t Rows>
+void add_values(const int16_t* v, uint32_t first, uint32_t head_dim, uint32_t key_pairs, const State* states,
+                const AttentionRow* rows) {
+    int32x4_t total[Rows][2];
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < Rows; ++r) total[r][0] = total[r][1] = vdupq_n_s32(0);
+    for (uint32_t pair = 0; pair < key_pairs; ++pair) {
+        const int16x8x2_t values = load_values(v + (size_t{pair} * head_dim + first) * 2, first, head_dim);
+#pragma GCC unroll 4
+        for (uint32_t r = 0; r < Rows; ++r) {
+            const int16_t* weight = states[r].weight + size_t{2} * pair;
+            total[r][0] = vmlal_n_s16(total[r][0], vget_low_s16(values.val[0]), weight[0]);
+            total[r][1] = vmlal_high_n_s16(total[r][1], values.val[0], weight[0]);
+            total[r][0] = vmlal_n_s16(total[r][0], vget_low_s16(values.val[1]), weight[1]);
+            total[r][1] = vmlal_high_n_s16(total[r][1], values.val[1], weight[1]);
+        }
+    }
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+        for (uint32_t i = 0; i < 2; ++i) {
+            const uint32_t d = first + i * kLanes;
+            if (d >= head_dim) break;
+            const float32x4_t before = vmulq_f32(load_left(rows[r].out, d, head_dim), vdupq_n_f32(states[r].al));
+            const float32x4_t after = vfmaq_f32(before, vcvtq_f32_s32(total[r][i]), vdupq_n_f32(states[r].unit));
+            store_left(rows[r].out, d, head_dim, after);
+        }
+    }
+}
+
+// One chunk for Rows rows, each of which sees some of it.
+template <uint32_t Rows>
+void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
+    uint32_t most_visible = 0;
+    for (uint32_t r = 0; r < Rows; ++r) {
+        const uint32_t visible = visible_in(chunk, rows[r]);
+        most_visible = visible > most_visible ? visible : most_visible;
+    }
+    float u[Rows][kBlockTokens] = {};
+    for (uint32_t first = 0; first < most_visible; first += kEight) {
+        score_eight<Rows>(chunk, first, head_dim, states, u);
+    }
+    for (uint32_t r = 0; r < Rows; ++r) {
+        if (rows[r].finite) {
+            rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible_in(chunk, rows[r]), states[r]);
+        }
+    }
+    for (uint32_t first = 0; first < head_dim; first += kEight) {
+        add_values<Rows>(chunk.v, first, head_dim, (most_visible + 1) / 2, states, rows);
+    }
+}
+
+void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
+    switch (count) {
+        case 1: return attend_chunk<1>(chunk, head_dim, rows, states);
+        case 2: return attend_chunk<2>(chunk, head_dim, rows, states);
+        case 3: return attend_chunk<3>(chunk, head_dim, rows, states);
+        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states);
+    }
+}
+
+}  // namespace
+
+void attention(const AttentionKvi& args) {
+    State states[kMaxAttentionRows];
+    uint32_t most_visible = 0;
+    for (uint32_t r = 0; r < args.row_count; ++r) {
+        begin_row(args.rows[r], args.head_dim, states[r]);
+        args.rows[r].finite = true;
+        most_visible = args.rows[r].visible > most_visible ? args.rows[r].visible : most_visible;
+    }
+    for (uint32_t index = 0; index * kBlockTokens < most_visible; ++index) {
+        const Chunk chunk = chunk_at(args, index);
+        for (uint32_t r = 0; r < args.row_count;) {
+            // Rows that see nothing of this chunk are not merged with it: they would turn a −0 into +0.
+            if (visible_in(chunk, args.rows[r]) == 0) {
+                ++r;
+                continue;
+            }
+            uint32_t count = 1;
+            while (count < kSharing && r + count < args.row_count && visible_in(chunk, args.rows[r + count]) > 0)
+                ++count;
+            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r);
+            r += count;
+        }
+    }
+    for (uint32_t r = 0; r < args.row_count; ++r) {
+        const float factor = kWeightScale / states[r].sum;
+        for (uint32_t d = 0; d < args.head_dim; ++d) args.rows[r].out[d] = args.rows[r].out[d] * factor;
+    }
+}
+
+}  // namespace driftwood::compute::neon

@@ -1,0 +1,85 @@
+// Small pieces that the NEON kernels share. Everything here has internal linkage (see cpu/README.md).
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "compute/constants.h"
+
+namespace driftwood::compute::neon {
+
+inline constexpr uint32_t kLanes = 4;
+inline constexpr uint32_t kInfinityBits = 0x7F800000U;
+
+namespace {  // each kernel file gets copies of its own
+
+// The first lanes of what is left of n values from i on; +0 in the others.
+[[maybe_unused]] inline float32x4_t load_left(const float* x, uint32_t i, uint32_t n) {
+    if (n - i >= kLanes) return vld1q_f32(x + i);
+    float last[kLanes] = {};
+    for (uint32_t l = 0; l < n - i; ++l) last[l] = x[i + l];
+    return vld1q_f32(last);
+}
+
+[[maybe_unused]] inline void store_left(float* y, uint32_t i, uint32_t n, float32x4_t value) {
+    if (n - i >= kLanes) {
+        vst1q_f32(y + i, value);
+        return;
+    }
+    float last[kLanes];
+    vst1q_f32(last, value);
+    for (uint32_t l = 0; l < n - i; ++l) y[i + l] = last[l];
+}
+
+// Rule 1.
+[[maybe_unused]] inline int32x4_t round_int(float32x4_t x) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(vaddq_f32(x, vdupq_n_f32(kRoundMagic)));
+    return vreinterpretq_s32_u32(vsubq_u32(bits, vdupq_n_u32(kRoundMagicBits)));
+}
+
+[[maybe_unused]] inline float32x4_t round_float(float32x4_t x) {
+    const float32x4_t magic = vdupq_n_f32(kRoundMagic);
+    return vsubq_f32(vaddq_f32(x, magic), magic);
+}
+
+[[maybe_unused]] inline uint32x4_t magnitude_bits(float32x4_t x) {
+    return vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7FFFFFFFU));
+}
+
+[[maybe_unused]] inline uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
+[[maybe_unused]] inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+
+// 2^n for -126 <= n <= 127, 0 below.
+[[maybe_unused]] inline float power_of_two(int32_t n) {
+    return n < -126 ? 0.0F : float_of(static_cast<uint32_t>(n + 127) << 23);
+}
+
+// Rule 6: EXP.
+[[maybe_unused]] inline float32x4_t exp_lanes(float32x4_t x) {
+    const uint32x4_t above = vcgtq_f32(x, vdupq_n_f32(kExpLow));
+    x = vminq_f32(x, vdupq_n_f32(kExpHigh));
+    const float32x4_t n = round_float(vmulq_f32(x, vdupq_n_f32(kLog2E)));
+    float32x4_t r = vfmaq_f32(x, n, vdupq_n_f32(kLn2High));
+    r = vfmaq_f32(r, n, vdupq_n_f32(kLn2Low));
+    float32x4_t p = vdupq_n_f32(kExpPoly[0]);
+    for (int i = 1; i < 6; ++i) p = vfmaq_f32(vdupq_n_f32(kExpPoly[i]), p, r);
+    p = vaddq_f32(vfmaq_f32(r, p, vmulq_f32(r, r)), vdupq_n_f32(1.0F));
+    const uint32x4_t exponent = vreinterpretq_u32_s32(vshlq_n_s32(vcvtq_s32_f32(n), 23));
+    return vreinterpretq_f32_u32(vandq_u32(above, vaddq_u32(vreinterpretq_u32_f32(p), exponent)));
+}
+
+// Rule 4: the 32 lanes of a block, in eight registers, folded into one sum.
+[[maybe_unused]] inline float fold(const float32x4_t lane[8]) {
+    float32x4_t eight[2];
+    for (uint32_t i = 0; i < 2; ++i) {
+        eight[i] = vaddq_f32(vaddq_f32(lane[i], lane[i + 4]), vaddq_f32(lane[i + 2], lane[i + 6]));
+    }
+    const float32x4_t four = vaddq_f32(eight[0], eight[1]);
+    const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
+}  // namespace
+}  // namespace driftwood::compute::neon
