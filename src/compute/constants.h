@@ -15,7 +15,13 @@ inline constexpr float kRoundLimit = 4194304.0F;  // 2^22
 inline constexpr float kTiny = 0x1p-60F;
 inline constexpr uint32_t kGroup = 32;        // values that share a scale in Q8_0 and A32P
 inline constexpr uint32_t kSuperBlock = 256;  // values whose partial sum is added to a row's sum at once
+inline constexpr uint32_t kSumGroup = 16;     // values whose sum quantising leaves for the kernels
 inline constexpr int32_t kMaxA8 = 127;
+inline constexpr int32_t kMaxA16 = 32639;  // 127 · 256 + 127: both digits of such a number fit into 8 bits with sign
+
+// Rule 2, W16: e of a block's scale 2^e. Below, weights would leave the range in which nothing is subnormal (rule 12).
+inline constexpr int32_t kMinW16Exponent = -51;
+inline constexpr int32_t kMaxW16Exponent = 60;
 
 // Rule 6, EXP: range, argument reduction (log2 e; ln 2 in two parts) and polynomial, highest power first.
 inline constexpr float kExpLow = -87.0F;

@@ -1,10 +1,8 @@
 #include "compute/decoder_spec.h"
 
 #include <cmath>
-#include <cstring>
 
 #include "compute/constants.h"
-#include "compute/half.h"
 
 namespace driftwood::compute {
 
@@ -17,7 +15,6 @@ constexpr uint32_t kMaxWidth = 1U << 20;  // d_model, d_ff, heads * head_dim
 constexpr uint32_t kMaxVocab = 1U << 24;
 constexpr uint32_t kMaxContext = 1U << 20;
 constexpr double kMaxRopeTheta = 1e12;
-constexpr size_t kQ8BlockBytes = 2 + kGroup;
 
 Error bad(const std::string& what, const std::string& want, const std::string& got) {
     return error(ErrorCode::kInvalidArgument, "[compute.spec] " + what + ": want " + want + ", got " + got);
@@ -41,20 +38,26 @@ Result<void> check_matrix(const std::string& name, const MatrixView& matrix, uin
         return bad(name, std::to_string(rows) + " x " + std::to_string(cols),
                    std::to_string(matrix.rows) + " x " + std::to_string(matrix.cols));
     }
-    if (matrix.type != WeightType::kQ8_0) return bad(name, "weights in Q8_0", "another type");
-    if (cols % kGroup != 0) return bad(name, "columns in groups of 32", std::to_string(cols));
+    if (!cols_fit(matrix.type, cols)) {
+        return bad(name, "columns that " + std::string(weight_type_name(matrix.type)) + " allows",
+                   std::to_string(cols));
+    }
     const size_t want = rows * row_bytes(matrix.type, cols);
     if (matrix.bytes.size() != want) {
         return bad(name, std::to_string(want) + " bytes", std::to_string(matrix.bytes.size()));
     }
-    for (size_t offset = 0; offset < want; offset += kQ8BlockBytes) {
-        uint16_t scale = 0;
-        std::memcpy(&scale, matrix.bytes.data() + offset, sizeof(scale));
-        if (!half_is_finite(scale)) {
-            return bad(name, "finite scales", "another in block " + std::to_string(offset / kQ8BlockBytes));
-        }
+    if (auto valid = check_weights(matrix); !valid.ok()) {
+        return error(valid.error().code, "[compute.spec] " + name + ": " + valid.error().message);
     }
     return {};
+}
+
+// One that multiplies.
+Result<void> check_linear(const std::string& name, const MatrixView& matrix, uint32_t rows, uint32_t cols) {
+    if (is_plain_float(matrix.type)) {
+        return bad(name, "quantised weights or W16", std::string(weight_type_name(matrix.type)));
+    }
+    return check_matrix(name, matrix, rows, cols);
 }
 
 Result<void> check_shapes(const DecoderSpec& spec) {
@@ -97,18 +100,6 @@ Result<void> check_options(const DecoderSpec& spec) {
 
 }  // namespace
 
-std::string_view weight_type_name(WeightType type) {
-    switch (type) {
-        case WeightType::kQ8_0: return "Q8_0";
-    }
-    return "unknown";
-}
-
-size_t row_bytes(WeightType type, uint32_t cols) {
-    CHECK(type == WeightType::kQ8_0);
-    return size_t{cols / kGroup} * kQ8BlockBytes;
-}
-
 Result<void> validate(const DecoderSpec& spec) {
     DW_TRY(check_shapes(spec));
     DW_TRY(check_options(spec));
@@ -119,17 +110,17 @@ Result<void> validate(const DecoderSpec& spec) {
         const DecoderLayer& layer = spec.layer[i];
         const std::string at = "layers." + std::to_string(i) + ".";
         DW_TRY(check_floats(at + "attn_norm", layer.attn_norm, spec.d_model));
-        DW_TRY(check_matrix(at + "wq", layer.wq, q_width, spec.d_model));
-        DW_TRY(check_matrix(at + "wk", layer.wk, kv_width, spec.d_model));
-        DW_TRY(check_matrix(at + "wv", layer.wv, kv_width, spec.d_model));
-        DW_TRY(check_matrix(at + "wo", layer.wo, spec.d_model, q_width));
+        DW_TRY(check_linear(at + "wq", layer.wq, q_width, spec.d_model));
+        DW_TRY(check_linear(at + "wk", layer.wk, kv_width, spec.d_model));
+        DW_TRY(check_linear(at + "wv", layer.wv, kv_width, spec.d_model));
+        DW_TRY(check_linear(at + "wo", layer.wo, spec.d_model, q_width));
         DW_TRY(check_floats(at + "ffn_norm", layer.ffn_norm, spec.d_model));
-        DW_TRY(check_matrix(at + "w_gate", layer.w_gate, spec.d_ff, spec.d_model));
-        DW_TRY(check_matrix(at + "w_up", layer.w_up, spec.d_ff, spec.d_model));
-        DW_TRY(check_matrix(at + "w_down", layer.w_down, spec.d_model, spec.d_ff));
+        DW_TRY(check_linear(at + "w_gate", layer.w_gate, spec.d_ff, spec.d_model));
+        DW_TRY(check_linear(at + "w_up", layer.w_up, spec.d_ff, spec.d_model));
+        DW_TRY(check_linear(at + "w_down", layer.w_down, spec.d_model, spec.d_ff));
     }
     DW_TRY(check_floats("output_norm", spec.output_norm, spec.d_model));
-    return check_matrix("output", spec.output, spec.vocab, spec.d_model);
+    return check_linear("output", spec.output, spec.vocab, spec.d_model);
 }
 
 }  // namespace driftwood::compute

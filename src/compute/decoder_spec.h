@@ -5,29 +5,12 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "compute/weights.h"
 
 namespace driftwood::compute {
-
-// How the numbers of a weight matrix are stored (the block formats of ggml, bit for bit).
-enum class WeightType : uint8_t {
-    kQ8_0,  // groups of 32: f16 scale, 32 int8; 34 bytes
-};
-
-std::string_view weight_type_name(WeightType type);
-
-// A [rows, cols] matrix, row-major, y = W x with x of `cols` values. cols is a multiple of the type's group.
-struct MatrixView {
-    WeightType type = WeightType::kQ8_0;
-    uint32_t rows = 0;
-    uint32_t cols = 0;
-    std::span<const uint8_t> bytes;
-};
-
-size_t row_bytes(WeightType type, uint32_t cols);
 
 struct DecoderLayer {
     std::span<const float> attn_norm;  // [d_model]
@@ -59,12 +42,13 @@ struct DecoderSpec {
     float norm_eps = 1e-5F;
     double rope_theta = 10000.0;
     RopePairs rope_pairs = RopePairs::kAdjacent;
+    ActivationBits activation_bits = ActivationBits::k8;
     std::vector<float> rope_factors;  // empty, or [head_dim / 2] divisors of the frequencies (Llama 3's rope_freqs)
 
-    MatrixView embedding;  // [vocab, d_model]
+    MatrixView embedding;  // [vocab, d_model], of any type
     std::vector<DecoderLayer> layer;
     std::span<const float> output_norm;  // [d_model]
-    MatrixView output;                   // [vocab, d_model]; the embedding's bytes when tied
+    MatrixView output;                   // [vocab, d_model]; the embedding's bytes, or W16 made from them, when tied
 };
 
 // Whether the spec is consistent and inside the limits of the engines (kMax… in decoder_spec.cc): every shape against

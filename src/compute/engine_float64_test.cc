@@ -3,24 +3,25 @@
 #include <functional>
 
 #include "compute/engine_test.h"
-#include "compute/half.h"
+#include "compute/reference/reference.h"
 
 namespace driftwood::compute {
 namespace {
 
 using Vector = std::vector<double>;
 
-double weight(const MatrixView& m, size_t row, size_t col) {
-    const uint8_t* block = m.bytes.data() + row * row_bytes(m.type, m.cols) + col / kGroup * (2 + kGroup);
-    uint16_t half = 0;
-    std::memcpy(&half, block, sizeof(half));
-    return static_cast<double>(half_to_float(half)) * static_cast<int8_t>(block[2 + col % kGroup]);
+std::vector<float> weights_of_row(const MatrixView& m, size_t row) {
+    std::vector<float> values(m.cols);
+    reference::kernels().embed[static_cast<size_t>(m.type)](m.bytes.data() + row * row_bytes(m.type, m.cols), m.cols,
+                                                            values.data());
+    return values;
 }
 
 Vector multiply(const MatrixView& m, const Vector& x) {
     Vector y(m.rows, 0.0);
     for (size_t r = 0; r < m.rows; ++r) {
-        for (size_t c = 0; c < m.cols; ++c) y[r] += weight(m, r, c) * x[c];
+        const std::vector<float> w = weights_of_row(m, r);
+        for (size_t c = 0; c < m.cols; ++c) y[r] += w[c] * x[c];
     }
     return y;
 }
@@ -74,8 +75,8 @@ struct Float64Decoder {
     }
 
     Vector step(uint32_t token, uint32_t position) {
-        Vector x(spec.d_model);
-        for (size_t i = 0; i < x.size(); ++i) x[i] = weight(spec.embedding, token, i);
+        const std::vector<float> embedded = weights_of_row(spec.embedding, token);
+        Vector x(embedded.begin(), embedded.end());
         const auto add = [&](const Vector& y) {
             for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
         };
@@ -128,6 +129,21 @@ TEST(reference_engine, logits_agree_with_float64_for_wide_heads_and_one_kv_head)
     const TestShape shape{
         .layers = 1, .d_model = 288, .heads = 4, .kv_heads = 1, .head_dim = 80, .d_ff = 320, .tied = true};
     EXPECT_LT(relative_error(make_test_model(shape, 3), 20), 2e-2);
+}
+
+TEST(reference_engine, logits_agree_with_float64_for_every_type_of_weights) {
+    TestShape shape{.layers = 1, .d_model = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .d_ff = 512, .vocab = 40};
+    for (uint32_t i = 0; i < kWeightTypes; ++i) {
+        const auto type = static_cast<WeightType>(i);
+        if (is_plain_float(type)) continue;
+        SCOPED_TRACE(weight_type_name(type));
+        shape.type = type;
+        shape.second_type = type == WeightType::kQ4_K ? WeightType::kQ6_K : type;
+        shape.activation_bits = ActivationBits::k8;
+        EXPECT_LT(relative_error(make_test_model(shape, 4), 12), 3e-2);
+        shape.activation_bits = ActivationBits::k16;
+        EXPECT_LT(relative_error(make_test_model(shape, 4), 12), 1e-3);
+    }
 }
 
 }  // namespace

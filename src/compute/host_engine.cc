@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "compute/constants.h"
+#include "compute/reference/reference.h"
 
 namespace driftwood::compute {
 
@@ -15,6 +16,39 @@ constexpr size_t kTaskBytes = 32768;  // weights that one task of a linear layer
 constexpr uint32_t kRowTile = 16;     // kernels work on this many rows of a matrix at once
 
 }  // namespace
+
+// Rows of one kind of activations: the input of the linear layers in progress.
+struct HostEngine::Quantised {
+    explicit Quantised(ActivationKind of) : kind(of) {}
+
+    ActivationKind kind;
+    std::vector<int8_t> high, low;           // [rows, cols]; low for A16 only
+    std::vector<float> scale;                // [rows, groups]
+    std::vector<int32_t> high_sum, low_sum;  // [rows, cols / 16]
+
+    size_t groups(size_t cols) const {
+        const size_t group = kind == ActivationKind::kA32P ? kGroup : kSuperBlock;
+        return (cols + group - 1) / group;
+    }
+    void hold(size_t rows, size_t cols) {
+        const auto grow = [](auto& buffer, size_t size) {
+            if (buffer.size() < size) buffer.resize(size);
+        };
+        grow(high, rows * cols);
+        grow(scale, rows * groups(cols));
+        grow(high_sum, rows * cols / kSumGroup);
+        if (kind != ActivationKind::kA16) return;
+        grow(low, rows * cols);
+        grow(low_sum, rows * cols / kSumGroup);
+    }
+    Activations view() const { return {high.data(), low.data(), scale.data(), high_sum.data(), low_sum.data()}; }
+    ActivationRow row(size_t row, size_t cols) {
+        const bool digits = kind == ActivationKind::kA16;
+        const size_t at = row * cols;
+        return {high.data() + at, digits ? low.data() + at : nullptr, scale.data() + row * groups(cols),
+                high_sum.data() + at / kSumGroup, digits ? low_sum.data() + at / kSumGroup : nullptr};
+    }
+};
 
 // One row per token of the pass; widths as in the spec.
 struct HostEngine::Buffers {
@@ -28,14 +62,12 @@ struct HostEngine::Buffers {
     std::vector<float> logits;        // [kLogitRows, vocab], when more than one row has logits
     std::vector<int16_t> q16;         // [rows, heads * head_dim]
     std::vector<float> cq;            // [rows, heads]
-    std::vector<int8_t> a8;           // [rows, widest input of a linear layer]: A32P
-    std::vector<float> a8_scale;      // [rows, widest / 32]
-    std::vector<int32_t> a8_sum;      // [rows, widest / 32]
-    std::vector<uint32_t> fault;      // [rows]: 0, or 1 + the first place that was not finite
+    Quantised quantised[kActivationKinds] = {Quantised(ActivationKind::kA32P), Quantised(ActivationKind::kA256),
+                                             Quantised(ActivationKind::kA16)};
+    std::vector<uint32_t> fault;  // [rows]: 0, or 1 + the first place that was not finite
     uint32_t rows = 0;
 
     void hold(const DecoderSpec& spec, uint32_t want_rows);
-    ActivationsA32P activations() const { return {a8.data(), a8_scale.data(), a8_sum.data()}; }
 };
 
 struct HostEngine::Product {
@@ -51,7 +83,6 @@ void HostEngine::Buffers::hold(const DecoderSpec& spec, uint32_t want_rows) {
     const size_t n = rows;
     const size_t q_width = size_t{spec.heads} * spec.head_dim;
     const size_t kv_width = size_t{spec.kv_heads} * spec.head_dim;
-    const size_t widest = std::max({size_t{spec.d_model}, size_t{spec.d_ff}, q_width});
     for (auto* buffer : {&residual, &normed, &delta}) buffer->resize(n * spec.d_model);
     for (auto* buffer : {&q, &attended}) buffer->resize(n * q_width);
     for (auto* buffer : {&k, &v}) buffer->resize(n * kv_width);
@@ -59,14 +90,11 @@ void HostEngine::Buffers::hold(const DecoderSpec& spec, uint32_t want_rows) {
     for (auto* buffer : {&cosine, &sine}) buffer->resize(n * (spec.head_dim / 2));
     q16.resize(n * q_width);
     cq.resize(n * spec.heads);
-    a8.resize(n * widest);
-    a8_scale.resize(n * (widest / kGroup));
-    a8_sum.resize(n * (widest / kGroup));
 }
 
 HostEngine::HostEngine(const Kernels& kernels, const DecoderSpec& spec, const EngineOptions& options,
                        std::unique_ptr<HostKvPool> pool)
-    : kernels_(kernels),
+    : kernels_(reference::completed(kernels)),
       spec_(spec),
       subnormals_(options.subnormals),
       pool_(std::move(pool)),
@@ -127,11 +155,11 @@ void HostEngine::attention_block(uint32_t layer, std::span<const BatchItem> batc
     const DecoderLayer& w = spec_.layer[layer];
     Buffers& b = *buffers_;
     const auto tokens = static_cast<uint32_t>(rows_.size());
-    norm_and_quantise(w.attn_norm, layer, Place::kAttnNorm);
+    norm_and_quantise(w.attn_norm, kinds({&w.wq, &w.wk, &w.wv}), layer, Place::kAttnNorm);
     multiply({{w.wq, b.q.data(), tokens}, {w.wk, b.k.data(), tokens}, {w.wv, b.v.data(), tokens}});
     rope_and_store(layer, batch);
     attend(layer, batch);
-    quantise(b.attended.data(), spec_.heads * spec_.head_dim, layer, Place::kAttention);
+    quantise(b.attended.data(), spec_.heads * spec_.head_dim, kinds({&w.wo}), layer, Place::kAttention);
     multiply({{w.wo, b.delta.data(), tokens}});
     add_to_residual();
 }
@@ -140,13 +168,13 @@ void HostEngine::feed_forward_block(uint32_t layer) {
     const DecoderLayer& w = spec_.layer[layer];
     Buffers& b = *buffers_;
     const auto tokens = static_cast<uint32_t>(rows_.size());
-    norm_and_quantise(w.ffn_norm, layer, Place::kFfnNorm);
+    norm_and_quantise(w.ffn_norm, kinds({&w.w_gate, &w.w_up}), layer, Place::kFfnNorm);
     multiply({{w.w_gate, b.gate.data(), tokens}, {w.w_up, b.up.data(), tokens}});
     threads_.run(tokens, [&](uint32_t row) {
         float* gate = b.gate.data() + size_t{row} * spec_.d_ff;
         kernels_.silu_multiply(gate, b.up.data() + size_t{row} * spec_.d_ff, spec_.d_ff, gate);
     });
-    quantise(b.gate.data(), spec_.d_ff, layer, Place::kFeedForward);
+    quantise(b.gate.data(), spec_.d_ff, kinds({&w.w_down}), layer, Place::kFeedForward);
     multiply({{w.w_down, b.delta.data(), tokens}});
     add_to_residual();
 }
@@ -155,8 +183,9 @@ void HostEngine::embed() {
     const uint32_t half = spec_.head_dim / 2;
     const size_t bytes = row_bytes(spec_.embedding.type, spec_.d_model);
     threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t i) {
-        kernels_.embed_q8_0(spec_.embedding.bytes.data() + rows_[i].token * bytes, spec_.d_model,
-                            buffers_->residual.data() + size_t{i} * spec_.d_model);
+        const EmbedKernel embed_row = kernels_.embed[static_cast<uint32_t>(spec_.embedding.type)];
+        embed_row(spec_.embedding.bytes.data() + rows_[i].token * bytes, spec_.d_model,
+                  buffers_->residual.data() + size_t{i} * spec_.d_model);
         rope_.angles(rows_[i].position, std::span(buffers_->cosine).subspan(size_t{i} * half, half),
                      std::span(buffers_->sine).subspan(size_t{i} * half, half));
     });
@@ -170,15 +199,16 @@ void HostEngine::logits() {
     for (uint32_t i = 0; i < rows_.size(); ++i) {
         if (rows_[i].logits != nullptr) wanted.push_back(i);
     }
+    const KindSet output_kinds = kinds({&spec_.output});
     for (size_t begin = 0; begin < wanted.size(); begin += kLogitRows) {
         const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, wanted.size() - begin));
+        hold_quantised(count, spec_.d_model, output_kinds);
         threads_.run(count, [&](uint32_t i) {
             const uint32_t row = wanted[begin + i];
             float* normed = b.normed.data() + i * d;
             bool finite = kernels_.rms_norm(b.residual.data() + row * d, spec_.output_norm.data(), spec_.d_model,
                                             spec_.norm_eps, normed);
-            finite &= kernels_.quantise_a32p(normed, spec_.d_model, b.a8.data() + i * d,
-                                             b.a8_scale.data() + i * (d / kGroup), b.a8_sum.data() + i * (d / kGroup));
+            finite &= quantise_row(normed, spec_.d_model, output_kinds, i);
             note(row, spec_.layers, Place::kOutputNorm, finite);
         });
         if (count > 1) b.logits.resize(size_t{count} * spec_.vocab);
@@ -195,7 +225,15 @@ void HostEngine::logits() {
 
 // ---- steps of a layer
 
-void HostEngine::norm_and_quantise(std::span<const float> weight, uint32_t layer, Place place) {
+HostEngine::KindSet HostEngine::kinds(std::initializer_list<const MatrixView*> matrices) const {
+    KindSet set = 0;
+    for (const MatrixView* matrix : matrices) {
+        set |= 1U << static_cast<uint32_t>(activation_kind(matrix->type, spec_.activation_bits));
+    }
+    return set;
+}
+
+void HostEngine::norm_and_quantise(std::span<const float> weight, KindSet kinds, uint32_t layer, Place place) {
     Buffers& b = *buffers_;
     const size_t d = spec_.d_model;
     threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t row) {
@@ -203,17 +241,29 @@ void HostEngine::norm_and_quantise(std::span<const float> weight, uint32_t layer
         note(row, layer, place,
              kernels_.rms_norm(b.residual.data() + row * d, weight.data(), spec_.d_model, spec_.norm_eps, normed));
     });
-    quantise(b.normed.data(), spec_.d_model, layer, place);
+    quantise(b.normed.data(), spec_.d_model, kinds, layer, place);
 }
 
-void HostEngine::quantise(const float* x, uint32_t cols, uint32_t layer, Place place) {
-    Buffers& b = *buffers_;
-    const size_t groups = cols / kGroup;
+void HostEngine::quantise(const float* x, uint32_t cols, KindSet kinds, uint32_t layer, Place place) {
+    hold_quantised(static_cast<uint32_t>(rows_.size()), cols, kinds);
     threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t row) {
-        note(row, layer, place,
-             kernels_.quantise_a32p(x + size_t{row} * cols, cols, b.a8.data() + size_t{row} * cols,
-                                    b.a8_scale.data() + row * groups, b.a8_sum.data() + row * groups));
+        note(row, layer, place, quantise_row(x + size_t{row} * cols, cols, kinds, row));
     });
+}
+
+void HostEngine::hold_quantised(uint32_t rows, uint32_t cols, KindSet kinds) {
+    for (uint32_t kind = 0; kind < kActivationKinds; ++kind) {
+        if ((kinds >> kind & 1) != 0) buffers_->quantised[kind].hold(rows, cols);
+    }
+}
+
+bool HostEngine::quantise_row(const float* x, uint32_t cols, KindSet kinds, uint32_t row) {
+    bool finite = true;
+    for (uint32_t kind = 0; kind < kActivationKinds; ++kind) {
+        if ((kinds >> kind & 1) == 0) continue;
+        finite &= kernels_.quantise[kind](x, cols, buffers_->quantised[kind].row(row, cols));
+    }
+    return finite;
 }
 
 // Multiplies the quantised rows by each matrix: all of them in one run, cut into tasks by rows of the matrices.
@@ -231,14 +281,17 @@ void HostEngine::multiply(std::initializer_list<Product> products) {
         const Product* product = products.begin();
         while (task >= tasks_of(product->matrix)) task -= tasks_of((product++)->matrix);
         const MatrixView& matrix = product->matrix;
-        const LinearQ8_0 args{.weights = matrix.bytes.data(),
-                              .cols = matrix.cols,
-                              .tokens = product->tokens,
-                              .x = buffers_->activations(),
-                              .y = product->y,
-                              .y_stride = matrix.rows};
+        const auto kind = static_cast<uint32_t>(activation_kind(matrix.type, spec_.activation_bits));
+        const Linear args{.weights = matrix.bytes.data(),
+                          .row_bytes = row_bytes(matrix.type, matrix.cols),
+                          .cols = matrix.cols,
+                          .tokens = product->tokens,
+                          .x = buffers_->quantised[kind].view(),
+                          .y = product->y,
+                          .y_stride = matrix.rows};
         const uint32_t begin = task * rows_per_task(matrix);
-        kernels_.linear_q8_0(args, begin, std::min(matrix.rows, begin + rows_per_task(matrix)));
+        kernels_.linear[static_cast<uint32_t>(matrix.type)][kind](args, begin,
+                                                                  std::min(matrix.rows, begin + rows_per_task(matrix)));
     });
 }
 

@@ -35,7 +35,11 @@ class HostEngine final : public Engine {
   private:
     struct Buffers;  // what a pass writes between its kernels
     struct Product;  // one matrix and where its output goes
+    struct Quantised;
+    using KindSet = uint32_t;  // bit k: ActivationKind k
 
+    // What the inputs of these matrices have to be quantised to: one input may serve matrices of several types.
+    KindSet kinds(std::initializer_list<const MatrixView*> matrices) const;
     void run_pass(std::span<BatchItem> batch);
     void embed();
     void run_layer(uint32_t layer, std::span<const BatchItem> batch);
@@ -43,8 +47,10 @@ class HostEngine final : public Engine {
     void feed_forward_block(uint32_t layer);
     void logits();
 
-    void norm_and_quantise(std::span<const float> weight, uint32_t layer, Place place);
-    void quantise(const float* x, uint32_t cols, uint32_t layer, Place place);
+    void norm_and_quantise(std::span<const float> weight, KindSet kinds, uint32_t layer, Place place);
+    void quantise(const float* x, uint32_t cols, KindSet kinds, uint32_t layer, Place place);
+    void hold_quantised(uint32_t rows, uint32_t cols, KindSet kinds);
+    bool quantise_row(const float* x, uint32_t cols, KindSet kinds, uint32_t row);
     void multiply(std::initializer_list<Product> products);
     void rope_and_store(uint32_t layer, std::span<const BatchItem> batch);
     void attend(uint32_t layer, std::span<const BatchItem> batch);
@@ -56,8 +62,8 @@ class HostEngine final : public Engine {
     void report_faults(std::span<BatchItem> batch);
     uint8_t* kv_head(const BatchItem& item, uint32_t position, uint32_t layer, uint32_t kv_head);
 
-    const Kernels& kernels_;
-    DecoderSpec spec_;  // views of weights and a few numbers
+    const Kernels kernels_;  // without holes
+    DecoderSpec spec_;       // views of weights and a few numbers
     Subnormals subnormals_;
     std::unique_ptr<HostKvPool> pool_;
     RopeTable rope_;

@@ -6,31 +6,55 @@
 // inputs unless stated. A function that returns bool says whether all its inputs were finite; when not, its outputs are
 // some values and nobody may use them.
 //
+// A table may have holes (null): completed() puts the reference's functions there, so an instruction set can grow.
+//
 // Files of `cpu/` are compiled for more than the base instruction set, so this header has plain pointers and no inline
 // functions: a copy of a shared inline function made there could be the one that the linker keeps for everybody.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+
+#include "compute/formats.h"
 
 namespace driftwood::compute {
 
-// Rows of activations in 8 bits with a power of two per 32 values (A32P). Row t of `cols` values starts at q + t *
-// cols, its groups at scale + t * cols / 32 and sum + t * cols / 32.
-struct ActivationsA32P {
-    const int8_t* q;
-    const float* scale;  // 2^e of each group, 0 where the group counts as zero
-    const int32_t* sum;  // of the group's q: what a kernel needs that shifts weights to unsigned numbers
+// Rows of quantised activations: planes, each without gaps, of which row t has cols values, ceil(cols / group) scales
+// (group: 32 for A32P, else 256) and cols / 16 sums.
+struct Activations {
+    const int8_t* high;       // the number itself, or (A16) its high digit: number = 256 high + low
+    const int8_t* low;        // A16 only
+    const float* scale;       // of each group, 0 where all of it counts as zero
+    const int32_t* high_sum;  // of each 16 values of `high`: for minima, and for weights shifted to unsigned numbers
+    const int32_t* low_sum;   // A16 only
 };
 
-// y[t * y_stride + r] = (W x_t)[r] for all `tokens` rows of x and the rows [row_begin, row_end) of W.
-struct LinearQ8_0 {
-    const uint8_t* weights;  // [rows, cols] in Q8_0; rows of cols / 32 * 34 bytes
-    uint32_t cols;           // a multiple of 32
+// Where one row of them is written; planes that the kind has not may be null.
+struct ActivationRow {
+    int8_t* high;
+    int8_t* low;
+    float* scale;
+    int32_t* high_sum;
+    int32_t* low_sum;
+};
+
+// y[t * y_stride + r] = (W x_t)[r] for all `tokens` rows of x.
+struct Linear {
+    const uint8_t* weights;  // [rows, cols], rows of row_bytes
+    size_t row_bytes;
+    uint32_t cols;  // a multiple of 32, and of 256 for types whose blocks are never short
     uint32_t tokens;
-    ActivationsA32P x;
+    Activations x;
     float* y;
     uint32_t y_stride;
 };
+
+// For the rows [row_begin, row_end) of W.
+using LinearKernel = void (*)(const Linear& args, uint32_t row_begin, uint32_t row_end);
+// Whether all n values (a multiple of 32) were finite.
+using QuantiseKernel = bool (*)(const float* x, uint32_t n, const ActivationRow& out);
+// A row of n values as floats.
+using EmbedKernel = void (*)(const uint8_t* row, uint32_t n, float* out);
 
 // A query of one head at one position: 16-bit values, their scale times log2(e) / sqrt(head_dim), and what it sees.
 struct AttentionRow {
@@ -57,14 +81,14 @@ struct Kernels {
     // Rule 4. y = x / rms(x) * weight, n values; y may be x. False also when the sum of squares overflows.
     bool (*rms_norm)(const float* x, const float* weight, uint32_t n, float eps, float* y);
 
-    // Rule 2, A32P, of n values (a multiple of 32).
-    bool (*quantise_a32p)(const float* x, uint32_t n, int8_t* q, float* scale, int32_t* sum);
+    // Rule 2, by ActivationKind.
+    QuantiseKernel quantise[kActivationKinds];
 
     // Rule 7: a row of n values as 16-bit integers with maximum `max` (kMaxQ16 or kMaxV16) and one scale.
     bool (*quantise_16)(const float* x, uint32_t n, float max, int16_t* q, float* scale);
 
-    // Rule 3.
-    void (*linear_q8_0)(const LinearQ8_0& args, uint32_t row_begin, uint32_t row_end);
+    // Rule 3, by WeightType and ActivationKind; which pairs there are: activation_kind() in weights.h.
+    LinearKernel linear[kWeightTypes][kActivationKinds];
 
     // Rule 5, in place on one head: pairs (2i, 2i + 1) or (i, i + head_dim / 2); cosine and sine are [head_dim / 2].
     void (*rope_adjacent)(float* head, uint32_t head_dim, const float* cosine, const float* sine);
@@ -79,8 +103,8 @@ struct Kernels {
     // x += y.
     void (*add)(float* x, const float* y, uint32_t n);
 
-    // Rule 9: a row of the embedding as floats.
-    void (*embed_q8_0)(const uint8_t* row, uint32_t n, float* out);
+    // Rule 9: a row of the embedding, by WeightType.
+    EmbedKernel embed[kWeightTypes];
 
     // Whether n values are all finite.
     bool (*all_finite)(const float* x, uint32_t n);

@@ -1,104 +1,12 @@
-// Every kernel of every instruction set this machine has, against the reference, by memcmp.
-#include "compute/kernels.h"
-
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstring>
-#include <functional>
-#include <limits>
-#include <string>
-#include <vector>
+// Every kernel of every instruction set this machine has, against the reference, by memcmp (linear layers:
+// linear_test.cc).
+#include "compute/kernels_test.h"
 
 #include "base/fp_environment.h"
-#include "compute/constants.h"
-#include "compute/cpu/tables.h"
 #include "compute/kv.h"
-#include "compute/reference/reference.h"
-#include "compute/test_spec.h"
 
 namespace driftwood::compute {
-
-static void PrintTo(const KernelTable& table, std::ostream* out) { *out << table.kernels->name; }
-
 namespace {
-
-// Every table but the reference, which is the last.
-std::vector<KernelTable> tested_tables() {
-    const auto tables = kernel_tables();
-    return {tables.begin(), tables.end() - 1};
-}
-
-class KernelsOf : public ::testing::TestWithParam<KernelTable> {
-  protected:
-    void SetUp() override {
-        if (!GetParam().available) GTEST_SKIP() << "this machine has no " << GetParam().needs;
-    }
-    const Kernels& tested() const { return *GetParam().kernels; }
-    const Kernels& reference_kernels() const { return reference::kernels(); }
-};
-
-template <class T>
-::testing::AssertionResult equal_bytes(const std::vector<T>& got, const std::vector<T>& want) {
-    for (size_t i = 0; i < want.size(); ++i) {
-        if (std::memcmp(static_cast<const void*>(&got[i]), static_cast<const void*>(&want[i]), sizeof(T)) == 0)
-            continue;
-        return ::testing::AssertionFailure()
-               << "at " << i << " of " << want.size() << ": got " << +got[i] << ", want " << +want[i];
-    }
-    return ::testing::AssertionSuccess();
-}
-
-// ---- adversarial floats: what activations can hold, and some that they should not
-
-constexpr uint32_t kStyles = 8;
-
-float hard_float(TestRandom& random, uint32_t style) {
-    switch (style) {
-        case 0: return random.uniform();
-        case 1:  // huge
-            return random.uniform() * 3e38F;
-        case 2:  // around the limit below which a group counts as zero
-            return random.uniform() * 0x1p-59F;
-        case 3:  // subnormal
-            return random.uniform() * 0x1p-127F;
-        case 4:  // ties: multiples of a half up to 63.5, exactly representable after any power of two
-            return static_cast<float>(static_cast<int32_t>(random.below(255)) - 127) * 0.5F;
-        case 5:  // just below a power of two, where rounding wants to exceed 127
-            return std::nextafter(2.0F, 0.0F) * (random.below(2) == 0 ? 1.0F : -1.0F);
-        case 6:  // zeros of both signs, and a few ones
-            return random.below(4) == 0 ? 1.0F : (random.below(2) == 0 ? 0.0F : -0.0F);
-        default:  // any finite bits
-            for (;;) {
-                const float x = std::bit_cast<float>(static_cast<uint32_t>(random.bits()));
-                if (std::isfinite(x)) return x;
-            }
-    }
-}
-
-// Style kStyles changes its style every 32 values.
-std::vector<float> hard_floats(TestRandom& random, uint32_t count, uint32_t style) {
-    std::vector<float> values(count);
-    uint32_t current = style;
-    for (uint32_t i = 0; i < count; ++i) {
-        if (style == kStyles && i % 32 == 0) current = random.below(kStyles);
-        values[i] = hard_float(random, current);
-    }
-    return values;
-}
-
-// Calls body(values) with every style at every count.
-void for_hard_rows(std::initializer_list<uint32_t> counts, const std::function<void(const std::vector<float>&)>& body) {
-    TestRandom random(11);
-    for (const uint32_t count : counts) {
-        for (uint32_t style = 0; style <= kStyles; ++style) {
-            SCOPED_TRACE("count " + std::to_string(count) + ", style " + std::to_string(style));
-            for (int repeat = 0; repeat < 4; ++repeat) body(hard_floats(random, count, style));
-        }
-    }
-}
 
 // ---- rows
 
@@ -111,20 +19,6 @@ TEST_P(KernelsOf, rms_norm_has_the_bits_of_the_reference) {
         EXPECT_EQ(tested().rms_norm(x.data(), weight.data(), n, 1e-5F, got.data()),
                   reference_kernels().rms_norm(x.data(), weight.data(), n, 1e-5F, want.data()));
         EXPECT_TRUE(equal_bytes(got, want));
-    });
-}
-
-TEST_P(KernelsOf, quantise_a32p_has_the_bits_of_the_reference) {
-    for_hard_rows({32, 64, 96, 256, 288, 1024}, [&](const std::vector<float>& x) {
-        const auto n = static_cast<uint32_t>(x.size());
-        std::vector<int8_t> got(n), want(n);
-        std::vector<float> got_scale(n / 32), want_scale(n / 32);
-        std::vector<int32_t> got_sum(n / 32), want_sum(n / 32);
-        EXPECT_TRUE(tested().quantise_a32p(x.data(), n, got.data(), got_scale.data(), got_sum.data()));
-        EXPECT_TRUE(reference_kernels().quantise_a32p(x.data(), n, want.data(), want_scale.data(), want_sum.data()));
-        EXPECT_TRUE(equal_bytes(got, want));
-        EXPECT_TRUE(equal_bytes(got_scale, want_scale));
-        EXPECT_TRUE(equal_bytes(got_sum, want_sum));
     });
 }
 
@@ -146,14 +40,12 @@ TEST_P(KernelsOf, a_single_nan_or_infinity_is_found_wherever_it_is) {
     for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
                             std::numeric_limits<float>::quiet_NaN()}) {
         for (uint32_t at = 0; at < 96; ++at) {
-            std::vector<float> x(96, 0.5F), y(96), weight(96, 1.0F), scale(3);
-            std::vector<int8_t> q(96);
+            std::vector<float> x(96, 0.5F), y(96), weight(96, 1.0F), scale(1);
             std::vector<int16_t> q16(96);
-            std::vector<int32_t> sum(3);
             x[at] = bad;
             for (const Kernels* kernels : {&tested(), &reference_kernels()}) {
                 EXPECT_FALSE(kernels->rms_norm(x.data(), weight.data(), 96, 1e-5F, y.data())) << at;
-                EXPECT_FALSE(kernels->quantise_a32p(x.data(), 96, q.data(), scale.data(), sum.data())) << at;
+                for (const ActivationKind kind : kKinds) EXPECT_FALSE(Quantised(*kernels, kind, x, 96).finite) << at;
                 EXPECT_FALSE(kernels->quantise_16(x.data(), 96, kMaxQ16, q16.data(), scale.data())) << at;
                 EXPECT_FALSE(kernels->all_finite(x.data(), 96)) << at;
             }
@@ -197,101 +89,6 @@ TEST_P(KernelsOf, silu_multiply_and_add_have_the_bits_of_the_reference) {
             EXPECT_TRUE(equal_bytes(got, want));
         }
     });
-}
-
-// ---- linear layers
-
-struct Activations {
-    std::vector<int8_t> q;
-    std::vector<float> scale;
-    std::vector<int32_t> sum;
-    ActivationsA32P view() const { return {q.data(), scale.data(), sum.data()}; }
-};
-
-Activations quantised(const std::vector<float>& x) {
-    const auto n = static_cast<uint32_t>(x.size());
-    Activations a{std::vector<int8_t>(n), std::vector<float>(n / kGroup), std::vector<int32_t>(n / kGroup)};
-    EXPECT_TRUE(reference::quantise_a32p(x.data(), n, a.q.data(), a.scale.data(), a.sum.data()));
-    return a;
-}
-
-void expect_same_product(const Kernels& kernels, const std::vector<uint8_t>& weights, uint32_t rows, uint32_t cols,
-                         uint32_t tokens, const Activations& a) {
-    std::vector<float> got(size_t{tokens} * rows, -1.0F), want(size_t{tokens} * rows, -2.0F);
-    LinearQ8_0 args{weights.data(), cols, tokens, a.view(), want.data(), rows};
-    reference::linear_q8_0(args, 0, rows);
-    args.y = got.data();
-    kernels.linear_q8_0(args, 0, rows);
-    EXPECT_TRUE(equal_bytes(got, want)) << rows << " x " << cols << ", " << tokens << " tokens";
-    // The same in two parts: what a row gives does not depend on where its task begins.
-    std::fill(got.begin(), got.end(), -1.0F);
-    kernels.linear_q8_0(args, 0, rows / 3);
-    kernels.linear_q8_0(args, rows / 3, rows);
-    EXPECT_TRUE(equal_bytes(got, want)) << rows << " x " << cols << ", " << tokens << " tokens, in two parts";
-}
-
-TEST_P(KernelsOf, linear_q8_0_has_the_bits_of_the_reference) {
-    TestRandom random(4);
-    for (const uint32_t cols : {32U, 64U, 224U, 256U, 288U, 512U, 544U, 1056U}) {
-        for (const uint32_t rows : {1U, 7U, 16U, 17U, 45U}) {
-            const std::vector<uint8_t> weights = test_matrix(random, rows, cols);
-            for (const uint32_t tokens : {1U, 2U, 3U, 4U, 5U, 9U, 67U}) {
-                if (tokens == 67 && rows != 17) continue;
-                const Activations a = quantised(hard_floats(random, cols * tokens, 0));
-                expect_same_product(tested(), weights, rows, cols, tokens, a);
-            }
-        }
-    }
-}
-
-TEST_P(KernelsOf, linear_q8_0_has_the_bits_of_the_reference_at_the_ends_of_its_range) {
-    TestRandom random(5);
-    constexpr uint32_t kRows = 19;
-    constexpr uint32_t kCols = 288;
-    for (uint32_t style = 0; style <= kStyles; ++style) {
-        for (const int extreme : {0, 1, 2}) {
-            std::vector<uint8_t> weights = test_matrix(random, kRows, kCols);
-            for (size_t block = 0; block < weights.size(); block += 34) {
-                // Scales: any finite f16, subnormal ones and both zeros among them.
-                uint16_t half = 0;
-                do half = static_cast<uint16_t>(random.bits());
-                while ((half & 0x7C00) == 0x7C00);
-                if (extreme == 1) half &= 0x83FF;
-                std::memcpy(&weights[block], &half, 2);
-                // Weights: all -128 or 127, so that group sums reach their bounds.
-                for (uint32_t i = 0; extreme == 2 && i < 32; ++i)
-                    weights[block + 2 + i] = random.below(2) == 0 ? 0x80 : 0x7F;
-            }
-            for (const uint32_t tokens : {1U, 6U}) {
-                const Activations a = quantised(hard_floats(random, kCols * tokens, style));
-                expect_same_product(tested(), weights, kRows, kCols, tokens, a);
-            }
-        }
-    }
-}
-
-TEST_P(KernelsOf, linear_q8_0_sums_are_exact_when_all_numbers_are_largest) {
-    constexpr uint32_t kCols = 512;
-    std::vector<uint8_t> weights(size_t{16} * kCols / 32 * 34, 0x80);
-    for (size_t block = 0; block < weights.size(); block += 34) {
-        weights[block] = 0x00;
-        weights[block + 1] = 0x3C;  // 1.0
-    }
-    const Activations a = quantised(std::vector<float>(kCols, std::nextafter(128.0F, 0.0F)));
-    std::vector<float> y(16);
-    tested().linear_q8_0({weights.data(), kCols, 1, a.view(), y.data(), 16}, 0, 16);
-    for (const float value : y) EXPECT_EQ(value, -128.0F * 127.0F * kCols);
-}
-
-TEST_P(KernelsOf, embedding_rows_have_the_bits_of_the_reference) {
-    TestRandom random(6);
-    for (const uint32_t cols : {32U, 256U, 288U}) {
-        const std::vector<uint8_t> row = test_matrix(random, 1, cols);
-        std::vector<float> got(cols), want(cols);
-        tested().embed_q8_0(row.data(), cols, got.data());
-        reference_kernels().embed_q8_0(row.data(), cols, want.data());
-        EXPECT_TRUE(equal_bytes(got, want));
-    }
 }
 
 // ---- attention
@@ -410,22 +207,24 @@ TEST_P(KernelsOf, what_is_quantised_does_not_depend_on_subnormals_being_flushed)
     TestRandom random(13);
     const auto quantised_bytes = [](const Kernels& kernels, const std::vector<float>& x) {
         const auto n = static_cast<uint32_t>(x.size());
-        std::vector<uint8_t> all(n + n / 32 * 8 + n * 4 + 8);
-        std::vector<float> scale(n / 32), scales16(2);
-        std::vector<int32_t> sum(n / 32);
-        std::vector<int8_t> q(n);
+        std::vector<uint8_t> all;
+        const auto append = [&](const auto& values) {
+            const auto* bytes = reinterpret_cast<const uint8_t*>(values.data());
+            all.insert(all.end(), bytes, bytes + values.size() * sizeof(values[0]));
+        };
+        for (const ActivationKind kind : kKinds) {
+            const Quantised row(kernels, kind, x, n);
+            append(row.high);
+            append(row.low);
+            append(row.scale);
+        }
+        std::vector<float> scales(2);
         std::vector<int16_t> k(n), v(n);
-        kernels.quantise_a32p(x.data(), n, q.data(), scale.data(), sum.data());
-        kernels.quantise_16(x.data(), n, kMaxQ16, k.data(), &scales16[0]);
-        kernels.quantise_16(x.data(), n, kMaxV16, v.data(), &scales16[1]);
-        uint8_t* at = all.data();
-        const auto append = [&](const void* from, size_t size) { std::memcpy(at, from, size), at += size; };
-        append(q.data(), n);
-        append(scale.data(), n / 32 * 4);
-        append(sum.data(), n / 32 * 4);
-        append(k.data(), n * 2);
-        append(v.data(), n * 2);
-        append(scales16.data(), 8);
+        kernels.quantise_16(x.data(), n, kMaxQ16, k.data(), &scales[0]);
+        kernels.quantise_16(x.data(), n, kMaxV16, v.data(), &scales[1]);
+        append(k);
+        append(v);
+        append(scales);
         return all;
     };
     for (const Kernels* kernels : {&tested(), &reference_kernels()}) {

@@ -2,6 +2,7 @@
 // on every machine.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "compute/constants.h"
 #include "compute/decoder_spec.h"
+#include "compute/half.h"
 
 namespace driftwood::compute {
 
@@ -26,6 +28,9 @@ struct TestShape {
     RopePairs rope_pairs = RopePairs::kAdjacent;
     bool rope_factors = false;
     bool tied = false;  // the output matrix is the embedding
+    WeightType type = WeightType::kQ8_0;
+    WeightType second_type = WeightType::kQ8_0;  // of wv, w_down and the output: as files mix types
+    ActivationBits activation_bits = ActivationBits::k8;
 };
 
 // SplitMix64 (Steele, Lea, Flood 2014): enough for test data.
@@ -46,12 +51,6 @@ class TestRandom {
     uint64_t state_;
 };
 
-// Truncates; for magnitudes that are normal numbers in both formats.
-inline uint16_t test_float_to_half(float x) {
-    const uint32_t bits = std::bit_cast<uint32_t>(x);
-    return static_cast<uint16_t>((bits >> 16 & 0x8000U) | ((bits & 0x7FFFFFFFU) - (112U << 23)) >> 13);
-}
-
 // Owns what `spec` views. May be moved, not copied.
 struct TestModel {
     DecoderSpec spec;
@@ -63,16 +62,76 @@ struct TestModel {
     TestModel& operator=(TestModel&&) = default;
 };
 
-// A [rows, cols] Q8_0 matrix of values with a standard deviation of about 1 / sqrt(cols), times `gain`.
-inline std::vector<uint8_t> test_matrix(TestRandom& random, uint32_t rows, uint32_t cols, float gain = 1.0F) {
-    std::vector<uint8_t> bytes(rows * row_bytes(WeightType::kQ8_0, cols));
-    const float scale = gain / (73.3F * std::sqrt(static_cast<float>(cols)));
-    for (size_t at = 0; at < bytes.size(); at += 2 + kGroup) {
-        const uint16_t half = test_float_to_half(scale * (1.0F + 0.5F * random.uniform()));
-        std::memcpy(&bytes[at], &half, sizeof(half));
-        for (uint32_t i = 0; i < kGroup; i += 8) {
+inline void put_half(uint8_t* at, float x) {
+    const uint16_t half = float_to_half(x);
+    std::memcpy(at, &half, sizeof(half));
+}
+
+inline bool has_min(WeightType type) {
+    return type == WeightType::kQ4_1 || type == WeightType::kQ5_1 || type == WeightType::kQ4_K ||
+           type == WeightType::kQ5_K;
+}
+
+// Sets the scales of one block so that values deviate by about `deviation` around 0.
+inline void scale_test_block(TestRandom& random, WeightType type, uint8_t* block, float deviation) {
+    const float vary = 1.0F + 0.5F * random.uniform();
+    const auto scaled = [&](float deviation_of_integers) { return deviation * vary / deviation_of_integers; };
+    switch (type) {
+        case WeightType::kQ8_0: put_half(block, scaled(73.3F)); break;
+        case WeightType::kQ4_0: put_half(block, scaled(4.6F)); break;
+        case WeightType::kQ5_0: put_half(block, scaled(9.2F)); break;
+        case WeightType::kQ4_1:
+        case WeightType::kQ5_1: {
+            const float middle = type == WeightType::kQ4_1 ? 7.5F : 15.5F;
+            const float d = scaled(type == WeightType::kQ4_1 ? 4.6F : 9.2F);
+            put_half(block, d);
+            put_half(block + 2, -middle * d);
+            break;
+        }
+        case WeightType::kQ4_K:
+        case WeightType::kQ5_K: {  // scales and minima of about 32
+            const float middle = type == WeightType::kQ4_K ? 7.5F : 15.5F;
+            const float d = scaled(middle * 32.0F);
+            put_half(block, d);
+            put_half(block + 2, middle * d);
+            break;
+        }
+        case WeightType::kQ6_K: put_half(block + offsetof(BlockQ6_K, d), scaled(18.5F * 73.3F)); break;
+        case WeightType::kQ4S: put_half(block, scaled(4.6F * 8.0F)); break;
+        default: CHECK(false);
+    }
+}
+
+// A [rows, cols] matrix of values with a standard deviation of about 1 / sqrt(cols), times `gain`.
+inline std::vector<uint8_t> test_matrix(TestRandom& random, WeightType type, uint32_t rows, uint32_t cols,
+                                        float gain = 1.0F) {
+    const float deviation = gain / std::sqrt(static_cast<float>(cols));
+    std::vector<uint8_t> bytes(rows * row_bytes(type, cols));
+    if (type == WeightType::kW16 || type == WeightType::kF32) {
+        std::vector<float> values(size_t{rows} * cols);
+        for (float& value : values) value = deviation * 1.73F * random.uniform();
+        const std::span from(reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(float));
+        if (type == WeightType::kF32) return {from.begin(), from.end()};
+        CHECK(weights_to_w16({.type = WeightType::kF32, .rows = rows, .cols = cols, .bytes = from}, bytes).ok());
+        return bytes;
+    }
+    if (is_plain_float(type)) {
+        for (size_t at = 0; at < bytes.size(); at += 2) {
+            const float value = deviation * 1.73F * random.uniform();
+            const uint16_t bits = type == WeightType::kF16 ? float_to_half(value) : float_to_bf16(value);
+            std::memcpy(&bytes[at], &bits, sizeof(bits));
+        }
+        return bytes;
+    }
+    const size_t block_bytes = kWeightFormats[static_cast<size_t>(type)].bytes;
+    for (size_t at = 0; at < bytes.size(); at += block_bytes) {
+        scale_test_block(random, type, &bytes[at], deviation);
+        // Integers everywhere but in the scales, which are at either end.
+        const size_t begin = type == WeightType::kQ6_K ? 0 : has_min(type) ? 4 : 2;
+        const size_t end = type == WeightType::kQ6_K ? offsetof(BlockQ6_K, d) : block_bytes;
+        for (size_t i = begin; i < end; i += 8) {
             const uint64_t word = random.bits();
-            std::memcpy(&bytes[at + 2 + i], &word, sizeof(word));
+            std::memcpy(&bytes[at + i], &word, std::min<size_t>(sizeof(word), end - i));
         }
     }
     return bytes;
@@ -81,10 +140,12 @@ inline std::vector<uint8_t> test_matrix(TestRandom& random, uint32_t rows, uint3
 inline TestModel make_test_model(const TestShape& shape, uint64_t seed) {
     TestModel model;
     TestRandom random(seed);
-    const auto matrix = [&](uint32_t rows, uint32_t cols, float gain = 1.0F) {
-        model.matrices.push_back(test_matrix(random, rows, cols, gain));
-        return MatrixView{.type = WeightType::kQ8_0, .rows = rows, .cols = cols, .bytes = model.matrices.back()};
+    const auto matrix_of = [&](WeightType type, uint32_t rows, uint32_t cols, float gain = 1.0F) {
+        model.matrices.push_back(test_matrix(random, type, rows, cols, gain));
+        return MatrixView{.type = type, .rows = rows, .cols = cols, .bytes = model.matrices.back()};
     };
+    const auto matrix = [&](uint32_t rows, uint32_t cols) { return matrix_of(shape.type, rows, cols); };
+    const auto second = [&](uint32_t rows, uint32_t cols) { return matrix_of(shape.second_type, rows, cols); };
     const auto norm = [&]() -> std::span<const float> {
         std::vector<float>& values = model.norms.emplace_back(shape.d_model);
         for (float& value : values) value = 1.0F + 0.25F * random.uniform();
@@ -100,6 +161,7 @@ inline TestModel make_test_model(const TestShape& shape, uint64_t seed) {
     spec.vocab = shape.vocab;
     spec.context = shape.context;
     spec.rope_pairs = shape.rope_pairs;
+    spec.activation_bits = shape.activation_bits;
     if (shape.rope_factors) {
         for (uint32_t i = 0; i < shape.head_dim / 2; ++i)
             spec.rope_factors.push_back(1.0F + 0.25F * static_cast<float>(i));
@@ -107,22 +169,22 @@ inline TestModel make_test_model(const TestShape& shape, uint64_t seed) {
     const uint32_t q_width = shape.heads * shape.head_dim;
     const uint32_t kv_width = shape.kv_heads * shape.head_dim;
     // An embedding of unit variance, so that the first layers see what later ones see.
-    spec.embedding = matrix(shape.vocab, shape.d_model, std::sqrt(static_cast<float>(shape.d_model)));
+    spec.embedding = matrix_of(shape.type, shape.vocab, shape.d_model, std::sqrt(static_cast<float>(shape.d_model)));
     for (uint32_t i = 0; i < shape.layers; ++i) {
         DecoderLayer layer;
         layer.attn_norm = norm();
         layer.wq = matrix(q_width, shape.d_model);
         layer.wk = matrix(kv_width, shape.d_model);
-        layer.wv = matrix(kv_width, shape.d_model);
+        layer.wv = second(kv_width, shape.d_model);
         layer.wo = matrix(shape.d_model, q_width);
         layer.ffn_norm = norm();
         layer.w_gate = matrix(shape.d_ff, shape.d_model);
         layer.w_up = matrix(shape.d_ff, shape.d_model);
-        layer.w_down = matrix(shape.d_model, shape.d_ff);
+        layer.w_down = second(shape.d_model, shape.d_ff);
         spec.layer.push_back(layer);
     }
     spec.output_norm = norm();
-    spec.output = shape.tied ? spec.embedding : matrix(shape.vocab, shape.d_model);
+    spec.output = shape.tied ? spec.embedding : second(shape.vocab, shape.d_model);
     return model;
 }
 

@@ -47,6 +47,7 @@ file::Hash compute_identity(const compute::DecoderSpec& spec) {
     out.field_u64(std::bit_cast<uint64_t>(spec.rope_theta));
     out.field(spec.rope_pairs == compute::RopePairs::kAdjacent ? "adjacent" : "halves");
     add_floats(out, "rope_factors", spec.rope_factors);
+    if (spec.activation_bits == compute::ActivationBits::k16) out.field("activations of 16 bits");
 
     const file::Hash embedding = file::blake3(spec.embedding.bytes);
     add_matrix(out, "embedding", spec.embedding, embedding);

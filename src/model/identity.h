@@ -10,9 +10,10 @@
 
 namespace driftwood::model {
 
-// Everything that changes a bit of KV or logits: versions of the contract and of the KV layout, shapes, RoPE, and each
-// tensor by canonical name, type, shape and content, in a fixed order. Reads all weights. A tied output is hashed like
-// an output of its own, since it gives the same numbers; `context` is no part of the arithmetic.
+// Everything that changes a bit of KV or logits: versions of the contract and of the KV layout, shapes, RoPE, the
+// activations' bits, and each tensor by canonical name, type, shape and content, in a fixed order. Reads all weights. A
+// tied output is hashed like an output of its own, since it gives the same numbers; `context` is no part of the
+// arithmetic.
 file::Hash compute_identity(const compute::DecoderSpec& spec);
 
 file::Hash text_identity(const Vocabulary& vocabulary, const std::optional<std::string>& chat_template);

@@ -22,6 +22,10 @@ Result<std::unique_ptr<Engine>> make_engine(const DecoderSpec& spec, const Engin
 }
 
 Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, const EngineOptions& options) {
+    if (spec.activation_bits != ActivationBits::k8) {
+        return error(ErrorCode::kUnsupported,
+                     "[compute.cuda] activations: want 8 bits, got 16; use an engine of the CPU");
+    }
     DW_ASSIGN(Stream stream, Stream::create());
     std::unique_ptr<CudaEngine> engine(new CudaEngine(spec, std::move(stream)));
     DW_ASSIGN(Weights weights, Weights::upload(spec, engine->stream_));

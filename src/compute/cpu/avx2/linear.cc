@@ -96,9 +96,9 @@ struct Token {
     const float* scale;
 };
 
-Token token_at(const LinearQ8_0& args, uint32_t token) {
+Token token_at(const Linear& args, uint32_t token) {
     const size_t groups = args.cols / kGroup;
-    return {args.x.q + size_t{token} * args.cols, args.x.scale + token * groups};
+    return {args.x.high + size_t{token} * args.cols, args.x.scale + token * groups};
 }
 
 __m256 one_token(const Rows& rows, uint32_t groups, const Token& x) {
@@ -115,7 +115,7 @@ __m256 one_token(const Rows& rows, uint32_t groups, const Token& x) {
 }
 
 // acc[i] for `count` <= kMaxTokens tokens from `first` on.
-void many_tokens(const LinearQ8_0& args, const Rows& rows, uint32_t first, uint32_t count, __m256* acc) {
+void many_tokens(const Linear& args, const Rows& rows, uint32_t first, uint32_t count, __m256* acc) {
     const uint32_t groups = args.cols / kGroup;
     for (uint32_t i = 0; i < count; ++i) acc[i] = _mm256_setzero_ps();
     for (uint32_t begin = 0; begin < groups; begin += kGroupsPerSuperBlock) {
@@ -133,18 +133,17 @@ void many_tokens(const LinearQ8_0& args, const Rows& rows, uint32_t first, uint3
     }
 }
 
-Rows rows_at(const LinearQ8_0& args, uint32_t first, uint32_t count) {
-    const size_t row_bytes = size_t{args.cols / kGroup} * kBlockBytes;
+Rows rows_at(const Linear& args, uint32_t first, uint32_t count) {
     Rows rows;
     for (uint32_t i = 0; i < kLanes; ++i) {
-        rows.row[i] = args.weights + (first + (i < count ? i : count - 1)) * row_bytes;
+        rows.row[i] = args.weights + (first + (i < count ? i : count - 1)) * args.row_bytes;
     }
     return rows;
 }
 
 }  // namespace
 
-void linear_q8_0(const LinearQ8_0& args, uint32_t row_begin, uint32_t row_end) {
+void linear_q8_0(const Linear& args, uint32_t row_begin, uint32_t row_end) {
     for (uint32_t r = row_begin; r < row_end; r += kLanes) {
         const __m256i mask = lanes_left(r, row_end);
         const Rows rows = rows_at(args, r, row_end - r < kLanes ? row_end - r : kLanes);

@@ -22,7 +22,7 @@ uint32_t max_magnitude_bits(const float* x, uint32_t n) {
 
 }  // namespace
 
-bool quantise_a32p(const float* x, uint32_t n, int8_t* q, float* scale, int32_t* sum) {
+bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out) {
     uint32_t most_of_all = 0;
     for (uint32_t group = 0; group < n / kGroup; ++group) {
         __m256 value[4];
@@ -42,11 +42,11 @@ bool quantise_a32p(const float* x, uint32_t n, int8_t* q, float* scale, int32_t*
         const __m256i packed =
             _mm256_packs_epi16(_mm256_packs_epi32(lanes[0], lanes[1]), _mm256_packs_epi32(lanes[2], lanes[3]));
         const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + size_t{group} * kGroup),
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.high + size_t{group} * kGroup),
                             _mm256_permutevar8x32_epi32(packed, order));
-        scale[group] = tiny ? 0.0F : power_of_two(e);
-        sum[group] = reduce_add(_mm256_add_epi32(_mm256_add_epi32(lanes[0], lanes[1]),  //
-                                                 _mm256_add_epi32(lanes[2], lanes[3])));
+        out.scale[group] = tiny ? 0.0F : power_of_two(e);
+        out.high_sum[2 * group] = reduce_add(_mm256_add_epi32(lanes[0], lanes[1]));
+        out.high_sum[2 * group + 1] = reduce_add(_mm256_add_epi32(lanes[2], lanes[3]));
     }
     return most_of_all < kInfinityBits;
 }

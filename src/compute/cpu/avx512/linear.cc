@@ -99,12 +99,15 @@ inline __m512 multiply_tile(const Tile& tile, const int8_t* q, float scale, int3
 struct Token {
     const int8_t* q;
     const float* scale;
-    const int32_t* sum;
+    const int32_t* sum;  // of every 16 values
 };
 
-Token token_at(const LinearQ8_0& args, uint32_t token) {
+int32_t group_sum(const Token& x, uint32_t group) { return x.sum[2 * group] + x.sum[2 * group + 1]; }
+
+Token token_at(const Linear& args, uint32_t token) {
     const size_t groups = args.cols / kGroup;
-    return {args.x.q + size_t{token} * args.cols, args.x.scale + token * groups, args.x.sum + token * groups};
+    return {args.x.high + size_t{token} * args.cols, args.x.scale + token * groups,
+            args.x.high_sum + token * groups * 2};
 }
 
 __m512 one_token(const Rows& rows, uint32_t groups, const Token& x) {
@@ -114,7 +117,7 @@ __m512 one_token(const Rows& rows, uint32_t groups, const Token& x) {
         __m512 t = _mm512_setzero_ps();
         for (uint32_t j = begin; j < end; ++j) {
             const Tile tile = load_tile(rows, size_t{j} * kBlockBytes);
-            t = multiply_tile(tile, x.q + size_t{j} * kGroup, x.scale[j], x.sum[j], t);
+            t = multiply_tile(tile, x.q + size_t{j} * kGroup, x.scale[j], group_sum(x, j), t);
         }
         acc = _mm512_add_ps(acc, t);
     }
@@ -122,7 +125,7 @@ __m512 one_token(const Rows& rows, uint32_t groups, const Token& x) {
 }
 
 // acc[i] for `count` <= kMaxTokens tokens from `first` on.
-void many_tokens(const LinearQ8_0& args, const Rows& rows, uint32_t first, uint32_t count, __m512* acc) {
+void many_tokens(const Linear& args, const Rows& rows, uint32_t first, uint32_t count, __m512* acc) {
     const uint32_t groups = args.cols / kGroup;
     for (uint32_t i = 0; i < count; ++i) acc[i] = _mm512_setzero_ps();
     for (uint32_t begin = 0; begin < groups; begin += kGroupsPerSuperBlock) {
@@ -138,7 +141,7 @@ void many_tokens(const LinearQ8_0& args, const Rows& rows, uint32_t first, uint3
                 const Tile& tile = tiles[j - begin];
 #pragma GCC unroll 4
                 for (uint32_t k = 0; k < 4; ++k) {
-                    t[k] = multiply_tile(tile, x[k].q + size_t{j} * kGroup, x[k].scale[j], x[k].sum[j], t[k]);
+                    t[k] = multiply_tile(tile, x[k].q + size_t{j} * kGroup, x[k].scale[j], group_sum(x[k], j), t[k]);
                 }
             }
             for (uint32_t k = 0; k < 4; ++k) acc[i + k] = _mm512_add_ps(acc[i + k], t[k]);
@@ -147,25 +150,24 @@ void many_tokens(const LinearQ8_0& args, const Rows& rows, uint32_t first, uint3
             const Token x = token_at(args, first + i);
             __m512 t = _mm512_setzero_ps();
             for (uint32_t j = begin; j < end; ++j) {
-                t = multiply_tile(tiles[j - begin], x.q + size_t{j} * kGroup, x.scale[j], x.sum[j], t);
+                t = multiply_tile(tiles[j - begin], x.q + size_t{j} * kGroup, x.scale[j], group_sum(x, j), t);
             }
             acc[i] = _mm512_add_ps(acc[i], t);
         }
     }
 }
 
-Rows rows_at(const LinearQ8_0& args, uint32_t first, uint32_t count) {
-    const size_t row_bytes = size_t{args.cols / kGroup} * kBlockBytes;
-    Rows rows{.first = args.weights + first * row_bytes, .offset = {}};
+Rows rows_at(const Linear& args, uint32_t first, uint32_t count) {
+    Rows rows{.first = args.weights + first * args.row_bytes, .offset = {}};
     for (uint32_t i = 0; i < kLanes; ++i) {
-        rows.offset[i] = static_cast<uint32_t>((i < count ? i : count - 1) * row_bytes);
+        rows.offset[i] = static_cast<uint32_t>((i < count ? i : count - 1) * args.row_bytes);
     }
     return rows;
 }
 
 }  // namespace
 
-void linear_q8_0(const LinearQ8_0& args, uint32_t row_begin, uint32_t row_end) {
+void linear_q8_0(const Linear& args, uint32_t row_begin, uint32_t row_end) {
     for (uint32_t r = row_begin; r < row_end; r += kLanes) {
         const __mmask16 mask = lanes_left(r, row_end);
         const Rows rows = rows_at(args, r, static_cast<uint32_t>(__builtin_popcount(mask)));

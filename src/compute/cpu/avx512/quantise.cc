@@ -22,7 +22,7 @@ uint32_t max_magnitude_bits(const float* x, uint32_t n) {
 
 }  // namespace
 
-bool quantise_a32p(const float* x, uint32_t n, int8_t* q, float* scale, int32_t* sum) {
+bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out) {
     uint32_t most_of_all = 0;
     for (uint32_t group = 0; group < n / kGroup; ++group) {
         const __m512 low = _mm512_loadu_ps(x + group * kGroup);
@@ -34,10 +34,11 @@ bool quantise_a32p(const float* x, uint32_t n, int8_t* q, float* scale, int32_t*
         const __m512 to_integer = _mm512_set1_ps(tiny ? 0.0F : power_of_two(-e));
         const __m512i q_low = quantise_lanes(low, to_integer);
         const __m512i q_high = quantise_lanes(high, to_integer);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(q + group * kGroup), _mm512_cvtepi32_epi8(q_low));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(q + group * kGroup + kLanes), _mm512_cvtepi32_epi8(q_high));
-        scale[group] = tiny ? 0.0F : power_of_two(e);
-        sum[group] = _mm512_reduce_add_epi32(_mm512_add_epi32(q_low, q_high));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out.high + group * kGroup), _mm512_cvtepi32_epi8(q_low));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out.high + group * kGroup + kLanes), _mm512_cvtepi32_epi8(q_high));
+        out.scale[group] = tiny ? 0.0F : power_of_two(e);
+        out.high_sum[2 * group] = _mm512_reduce_add_epi32(q_low);
+        out.high_sum[2 * group + 1] = _mm512_reduce_add_epi32(q_high);
     }
     return most_of_all < kInfinityBits;
 }

@@ -4,20 +4,28 @@ namespace driftwood::compute::neon {
 
 // Compiled for the base instruction set: every engine list asks for this table, also where it cannot run.
 const Kernels& kernels() {
-    static constexpr Kernels kTable = {
-        .name = "neon",
-        .rms_norm = rms_norm,
-        .quantise_a32p = quantise_a32p,
-        .quantise_16 = quantise_16,
-        .linear_q8_0 = linear_q8_0,
-        .rope_adjacent = rope_adjacent,
-        .rope_halves = rope_halves,
-        .attention = attention,
-        .silu_multiply = silu_multiply,
-        .add = add,
-        .embed_q8_0 = embed_q8_0,
-        .all_finite = all_finite,
-    };
+    static const Kernels kTable = [] {
+        Kernels table = {
+            .name = "neon",
+            .rms_norm = rms_norm,
+            .quantise = {quantise_a32p, nullptr, nullptr},
+            .quantise_16 = quantise_16,
+            .linear = {},
+            .rope_adjacent = rope_adjacent,
+            .rope_halves = rope_halves,
+            .attention = attention,
+            .silu_multiply = silu_multiply,
+            .add = add,
+            .embed = {},
+            .all_finite = all_finite,
+        };
+        const auto set = [&](WeightType type, ActivationKind kind, LinearKernel kernel) {
+            table.linear[static_cast<uint32_t>(type)][static_cast<uint32_t>(kind)] = kernel;
+        };
+        set(WeightType::kQ8_0, ActivationKind::kA32P, linear_q8_0);
+        table.embed[static_cast<uint32_t>(WeightType::kQ8_0)] = embed_q8_0;
+        return table;
+    }();
     return kTable;
 }
 

@@ -22,7 +22,7 @@ uint32_t max_magnitude_bits(const float* x, uint32_t n) {
 
 }  // namespace
 
-bool quantise_a32p(const float* x, uint32_t n, int8_t* q, float* scale, int32_t* sum) {
+bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out) {
     uint32_t most_of_all = 0;
     for (uint32_t group = 0; group < n / kGroup; ++group) {
         const float* values = x + size_t{group} * kGroup;
@@ -31,16 +31,18 @@ bool quantise_a32p(const float* x, uint32_t n, int8_t* q, float* scale, int32_t*
         const bool tiny = most < bits_of(kTiny);
         const int32_t e = static_cast<int32_t>(most >> 23) - 127 - 6;  // floor(log2 max) - 6
         const float32x4_t to_integer = vdupq_n_f32(tiny ? 0.0F : power_of_two(-e));
-        int32x4_t total = vdupq_n_s32(0);
+        int32x4_t total[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};  // of 16 values each
         for (uint32_t i = 0; i < kGroupRegisters; i += 2) {
             const int32x4_t low = quantise_lanes(vld1q_f32(values + i * kLanes), to_integer);
             const int32x4_t high = quantise_lanes(vld1q_f32(values + (i + 1) * kLanes), to_integer);
-            total = vaddq_s32(total, vaddq_s32(low, high));
+            int32x4_t& half = total[i / (kGroupRegisters / 2)];
+            half = vaddq_s32(half, vaddq_s32(low, high));
             const int16x8_t both = vcombine_s16(vmovn_s32(low), vmovn_s32(high));
-            vst1_s8(q + size_t{group} * kGroup + i * kLanes, vmovn_s16(both));
+            vst1_s8(out.high + size_t{group} * kGroup + i * kLanes, vmovn_s16(both));
         }
-        scale[group] = tiny ? 0.0F : power_of_two(e);
-        sum[group] = vaddvq_s32(total);
+        out.scale[group] = tiny ? 0.0F : power_of_two(e);
+        out.high_sum[2 * group] = vaddvq_s32(total[0]);
+        out.high_sum[2 * group + 1] = vaddvq_s32(total[1]);
     }
     return most_of_all < kInfinityBits;
 }
