@@ -121,13 +121,45 @@ TEST(ProgramTest, logits_do_not_depend_on_chunks_threads_or_engine) {
     EXPECT_EQ(file["tensors"][0]["shape"][0], 10);
 }
 
-TEST(ProgramTest, chain_shows_one_pointer_and_no_errors) {
-    const Json chain = driftwood_json("chain");
+TEST(ProgramTest, chain_shows_one_pointer_and_no_errors_on_every_device) {
+    const Json chain = driftwood_json("chain --quick");
     EXPECT_EQ(chain["pointer_identity"], true);
     EXPECT_EQ(chain["path"], "in_place");
     EXPECT_EQ(chain["errors"], 0);
-    EXPECT_EQ(chain["elements"], 16384);
+    EXPECT_EQ(chain["elements"], 2 * 16384);
     EXPECT_EQ(chain["elements_differing_from_reference"], 0);
+    EXPECT_GT(chain["guest_to_host_ns"].get<double>(), 0.0);
+    ASSERT_EQ(chain["devices"].size(), 2U);
+    for (const Json& device : chain["devices"]) {
+        EXPECT_EQ(device["guest_pointer"], device["device_pointer"]);
+        EXPECT_EQ(device["gemm"][0]["n"], 128);
+        EXPECT_GT(device["gemm"][0]["rms_error"].get<double>(), 0.0);
+        EXPECT_LT(device["gemm"][0]["largest_error"].get<double>(), 1e-4);
+        // A copy is a second set of pages; work in place adds none.
+        const Json& resident = device["resident"][0];
+        const auto bytes = resident["bytes"].get<int64_t>();
+        EXPECT_GE(resident["copied_resident_delta_bytes"].get<int64_t>(), bytes);
+        EXPECT_LT(resident["in_place_resident_delta_bytes"].get<int64_t>(), bytes / 8);
+    }
+    const Json& actors = chain["actors"];
+    EXPECT_GT(actors["birth_ms"].get<double>(), 0.0);
+    EXPECT_GT(actors["idle_resident_bytes"].get<double>(), 0.0);
+    EXPECT_LE(actors["idle_mappings"].get<double>(), 4.0);
+}
+
+TEST(ProgramTest, chain_takes_devices_sizes_and_threads_and_refuses_others) {
+    const Json chain = driftwood_json("chain --quick --device cpu --sizes 33,70 --threads 3");
+    ASSERT_EQ(chain["devices"].size(), 1U);
+    EXPECT_EQ(chain["devices"][0]["device"], "cpu");
+    EXPECT_EQ(chain["devices"][0]["gemm"][1]["n"], 70);
+    EXPECT_EQ(chain["machine"]["threads"], 3);
+    EXPECT_EQ(chain["elements_differing_from_reference"], 0);
+    for (const char* bad : {"--device abacus", "--sizes 0", "--sizes 100000", "--sizes x", "--threads 0"}) {
+        EXPECT_EQ(driftwood(std::string("chain --quick ") + bad).exit_code, 2) << bad;
+    }
+    const Outcome text = driftwood("chain --quick --device cpu");
+    EXPECT_EQ(text.exit_code, 0);
+    EXPECT_NE(text.output.find("path: in_place"), std::string::npos) << text.output;
 }
 
 TEST(ProgramTest, tokenize_lists_tokens_that_spell_the_text) {

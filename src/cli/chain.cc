@@ -1,167 +1,187 @@
-// driftwood chain: one pointer, shown. A guest fills matrices in its linear memory, the device multiplies them there.
-#include <chrono>
-#include <cmath>
-#include <cstdio>
-#include <cstring>
+// driftwood chain: a small laboratory. One pointer for guest, host and device, shown and measured on every device.
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+
+#include "cli/chain_lab.h"
+#include "cli/chain_text.h"
 #include "cli/commands.h"
-#include "cli/conversation.h"
-#include "cli/output.h"
-#include "node/builtin.h"
-#include "node/node.h"
+#include "compute/cpu/thread_pool.h"
 
 namespace driftwood::cli {
 namespace {
 
-// Where the guest says its matrices lie, as it replied.
-struct GuestAnswer {
-    uint32_t error, a, b, c, size;
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint32_t kLargestGemm = 8192;  // three matrices of that size are 768 MiB
+
+// What is asked of a device when nobody says otherwise.
+struct DeviceRow {
+    const char* name;
+    uint32_t largest_gemm;
+};
+constexpr DeviceRow kDevices[] = {
+    {"reference", 512},  // defines the bits one operation at a time: 2048 takes a minute
+    {"cpu", 2048},
 };
 
-struct Errors {
-    uint64_t wrong = 0;  // elements beyond the bound of a chain of n fused multiply-adds
-    double largest = 0;  // largest |c - exact| over all elements
-    uint64_t elements = 0;
-    uint64_t bits_differing_from_reference = 0;
+struct ChainOptions {
+    std::vector<std::string> devices;
+    std::vector<uint32_t> sizes;
+    uint32_t threads = 0;
+    bool quick = false;
+    Format format = Format::kText;
 };
 
-// |fl(a·b) - a·b| <= gamma_n |a||b| for any order of n fused operations (Higham, Accuracy and Stability, 3.1).
-Errors compare(const float* a, const float* b, const float* c, const float* reference, uint32_t n) {
-    Errors errors;
-    const double gamma = n * 0x1p-24 / (1 - n * 0x1p-24);
-    for (uint32_t i = 0; i < n; ++i) {
-        for (uint32_t j = 0; j < n; ++j) {
-            double exact = 0;
-            double magnitude = 0;
-            for (uint32_t k = 0; k < n; ++k) {
-                const double product = static_cast<double>(a[i * n + k]) * static_cast<double>(b[k * n + j]);
-                exact += product;
-                magnitude += std::abs(product);
-            }
-            const double off = std::abs(static_cast<double>(c[i * n + j]) - exact);
-            errors.largest = std::max(errors.largest, off);
-            if (!(off <= gamma * magnitude)) ++errors.wrong;
-            if (std::memcmp(&c[i * n + j], &reference[i * n + j], sizeof(float)) != 0)
-                ++errors.bits_differing_from_reference;
-            ++errors.elements;
-        }
+LabOptions lab_options(const ChainOptions& options) {
+    LabOptions lab;
+    lab.gemm_sizes = options.sizes;
+    if (options.quick) {
+        lab.copy_bytes = {16 * kMiB};
+        lab.gemm_check_steps = uint64_t{1} << 21;
+        lab.rounds = 3;
+        lab.actors = 20;
+    } else {
+        lab.copy_bytes = {16 * kMiB, 64 * kMiB, 256 * kMiB, 1024 * kMiB};
+        lab.gemm_check_steps = uint64_t{1} << 27;
+        lab.rounds = 15;
+        lab.actors = 1000;
     }
-    return errors;
+    if (isatty(STDERR_FILENO) != 0) {
+        lab.progress = [](const std::string& what) { std::fprintf(stderr, "\r\033[Kmeasuring %s …", what.c_str()); };
+    } else {
+        lab.progress = [](const std::string&) {};
+    }
+    return lab;
 }
 
-// The same product by the reference device, over a Region of its own.
-Result<std::vector<float>> by_reference(const float* a, const float* b, uint32_t n) {
-    const size_t bytes = size_t{n} * n * sizeof(float);
-    DW_ASSIGN(const auto device, compute::make_device("reference"));
-    DW_ASSIGN(auto region, memory::Region::reserve(3 * bytes));
-    DW_TRY(region.grow(3 * bytes));
-    std::memcpy(region.base(), a, bytes);
-    std::memcpy(region.base() + bytes, b, bytes);
-    DW_TRY(device->gemm(region, {.a_offset = 0,
-                                 .b_offset = bytes,
-                                 .c_offset = 2 * bytes,
-                                 .m = n,
-                                 .n = n,
-                                 .k = n,
-                                 .lda = n,
-                                 .ldb = n,
-                                 .ldc = n}));
-    std::vector<float> c(size_t{n} * n);
-    std::memcpy(c.data(), region.base() + 2 * bytes, bytes);
-    return c;
+std::vector<uint32_t> sizes_for(const ChainOptions& options, const DeviceRow& device) {
+    if (!options.sizes.empty()) return options.sizes;
+    if (options.quick) return {128};
+    std::vector<uint32_t> sizes = {128, 256, 512, 1024, 2048};
+    std::erase_if(sizes, [&](uint32_t n) { return n > device.largest_gemm; });
+    return sizes;
 }
 
-std::string address(const void* pointer) {
-    char text[24];
-    std::snprintf(text, sizeof text, "%p", pointer);
-    return text;
+std::string cpu_name() {
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);) {
+        if (line.starts_with("model name")) return line.substr(std::min(line.find(": "), line.size() - 2) + 2);
+    }
+    return "unknown";
 }
 
-Result<Json> chain() {
+Result<std::unique_ptr<node::Node>> make_node(const ChainOptions& options, const std::string& device, Clock& clock,
+                                              Entropy& entropy) {
+    node::NodeOptions node;
+    node.device = device;
+    node.threads = options.threads;
+    node.limits.memory_bytes = uint64_t{4} << 30;  // the guest holds the largest tensors
+    node.limits.turn_deadline_ms = 120'000;        // and fills them in one turn
+    return node::Node::create(node, clock, entropy);
+}
+
+Result<Json> measure_device(const ChainOptions& options, const DeviceRow& row, LabOptions lab) {
     SystemClock clock;
     SystemEntropy entropy;
-    DW_ASSIGN(auto node, node::Node::create({}, clock, entropy));
-    const auto guest = node::gemm_guest();
-    DW_ASSIGN(auto live, node->spawn({guest.begin(), guest.end()}, {}));
-    wasm::Instance& instance = live.actor->instance();
-    memory::Region& region = instance.memory();
-    const uint64_t resident_before = region.resident_bytes().value();
-
-    Conversation conversation(std::move(live));
-    GuestAnswer answer{};
-    bool answered = false;
-    conversation.set_sink({.reply =
-                               [&](std::string_view bytes, bool) {
-                                   answered = bytes.size() == sizeof answer;
-                                   if (answered) std::memcpy(&answer, bytes.data(), sizeof answer);
-                               },
-                           .log = [](int32_t, std::string_view) {}});
-    int64_t gemm_ns = 0;
-    auto last = std::chrono::steady_clock::now();
-    DW_TRY(conversation.advance([&](const actor::Step& step) {
-        const auto now = std::chrono::steady_clock::now();
-        if (step.kind == actor::Step::Kind::kTensor) gemm_ns = std::chrono::nanoseconds(now - last).count();
-        last = now;
-        return false;
-    }));
-    if (!answered || answer.error != 0) return error(ErrorCode::kInternal, "[chain] the guest could not multiply");
-
-    const auto at = [&](uint32_t offset) { return reinterpret_cast<const float*>(region.base() + offset); };
-    DW_ASSIGN(const auto reference, by_reference(at(answer.a), at(answer.b), answer.size));
-    const Errors errors = compare(at(answer.a), at(answer.b), at(answer.c), reference.data(), answer.size);
-
-    const uint8_t* const guest_pointer = instance.guest_base() + answer.c;
-    const uint8_t* const region_pointer = region.base() + answer.c;
-    const uint8_t* const device_pointer = node->device().address(region) + answer.c;
-    return Json{{"device", node->device().name()},
-                {"path", "in_place"},
-                {"guest_pointer", address(guest_pointer)},
-                {"region_pointer", address(region_pointer)},
-                {"device_pointer", address(device_pointer)},
-                {"pointer_identity", guest_pointer == region_pointer && region_pointer == device_pointer},
-                {"linear_memory_bytes", region.size()},
-                {"resident_delta_bytes",
-                 static_cast<int64_t>(region.resident_bytes().value()) - static_cast<int64_t>(resident_before)},
-                {"gemm", std::to_string(answer.size) + "x" + std::to_string(answer.size)},
-                {"gemm_ms", to_ms(gemm_ns)},
-                {"elements", errors.elements},
-                {"errors", errors.wrong},
-                {"largest_error", errors.largest},
-                {"elements_differing_from_reference", errors.bits_differing_from_reference}};
+    DW_ASSIGN(const auto node, make_node(options, row.name, clock, entropy));
+    DW_ASSIGN(LabGuest guest, LabGuest::create(*node));
+    lab.gemm_sizes = sizes_for(options, row);
+    Json device = {{"device", node->device().name()}};
+    device.update(lab_pointers(guest, node->device()));
+    DW_ASSIGN(device["gemm"], lab_gemm(guest, node->device(), lab));
+    DW_ASSIGN(device["resident"], lab_copies(guest, node->device(), lab));
+    return device;
 }
 
-void print_text(const Json& j) {
-    const auto text = [&](const char* key) { return j[key].get<std::string>(); };
-    std::printf("One pointer: a guest's %s f32 matrices, multiplied in its own linear memory by device '%s'\n\n",
-                text("gemm").c_str(), text("device").c_str());
-    std::printf("  C as Wasmtime has it for the guest %s\n", text("guest_pointer").c_str());
-    std::printf("  C in the Region                    %s\n", text("region_pointer").c_str());
-    std::printf("  C as the kernel gets it            %s   %s\n", text("device_pointer").c_str(),
-                j["pointer_identity"].get<bool>() ? "the same" : "NOT THE SAME");
-    std::printf("  GEMM in place                      %s\n", human_ms(j["gemm_ms"].get<double>()).c_str());
-    std::printf("  errors against float64             %llu of %llu elements (largest difference %.3g)\n",
-                j["errors"].get<unsigned long long>(), j["elements"].get<unsigned long long>(),
-                j["largest_error"].get<double>());
-    std::printf("  elements unlike the reference's    %llu\n",
-                j["elements_differing_from_reference"].get<unsigned long long>());
+// What all devices say together, and what the exit code is made of.
+Json verdict(const Json& devices) {
+    bool identity = true;
+    uint64_t elements = 0, errors = 0, different = 0;
+    for (const Json& device : devices) {
+        identity = identity && device["pointer_identity"].get<bool>();
+        for (const Json& row : device["gemm"]) {
+            elements += row["elements"].get<uint64_t>();
+            errors += row["errors"].get<uint64_t>();
+            different += row["elements_differing_from_reference"].get<uint64_t>();
+            if (!row["copied_has_the_same_bits"].get<bool>()) different += 1;
+        }
+    }
+    return {{"path", identity ? "in_place" : "copied"},
+            {"pointer_identity", identity},
+            {"elements", elements},
+            {"errors", errors},
+            {"elements_differing_from_reference", different}};
+}
+
+Result<Json> chain(const ChainOptions& options) {
+    const LabOptions lab = lab_options(options);
+    const int64_t begin = monotonic_ns();
+    const uint32_t cores = compute::available_cores();
+    Json devices = Json::array();
+    for (const DeviceRow& row : kDevices) {
+        const bool wanted =
+            options.devices.empty() || std::ranges::find(options.devices, row.name) != options.devices.end();
+        if (!wanted) continue;
+        DW_ASSIGN(Json device, measure_device(options, row, lab));
+        devices.push_back(std::move(device));
+    }
+    SystemClock clock;
+    SystemEntropy entropy;
+    DW_ASSIGN(const auto node, make_node(options, "cpu", clock, entropy));
+    DW_ASSIGN(LabGuest guest, LabGuest::create(*node));
+    DW_ASSIGN(const Json calls, lab_calls(guest, lab));
+    DW_ASSIGN(const Json actors, lab_actors(*node, lab));
+    Json all = verdict(devices);
+    all["guest_to_host_ns"] = calls["guest_to_host_ns"];
+    all["machine"] = {{"cpu", cpu_name()},
+                      {"cores", cores},
+                      {"threads", options.threads == 0 ? cores : options.threads},
+                      {"page_bytes", memory::page_size()}};
+    all["devices"] = std::move(devices);
+    all["calls"] = calls;
+    all["actors"] = actors;
+    all["seconds"] = ms_since(begin) / 1000;
+    if (isatty(STDERR_FILENO) != 0) std::fputs("\r\033[K", stderr);
+    return all;
+}
+
+std::string known_devices() {
+    std::string names;
+    for (const DeviceRow& row : kDevices) names += std::string(names.empty() ? "" : ", ") + row.name;
+    return names;
 }
 
 }  // namespace
 
 void add_chain(CLI::App& app, int& exit_code) {
-    auto format = std::make_shared<Format>(Format::kText);
-    CLI::App* command = app.add_subcommand("chain", "Show that guest, host and device share one pointer");
+    auto options = std::make_shared<ChainOptions>();
+    CLI::App* command =
+        app.add_subcommand("chain", "Measure what one memory for guest, host and device costs and saves");
+    std::vector<std::string> names;
+    for (const DeviceRow& row : kDevices) names.emplace_back(row.name);
+    command->add_option("--device", options->devices, "Only this device (may be repeated): " + known_devices())
+        ->check(CLI::IsMember(names));
+    command->add_option("--sizes", options->sizes, "Sizes of the square matrices (default: 128,256,512,1024,2048)")
+        ->delimiter(',')
+        ->check(CLI::Range(1U, kLargestGemm));
+    command->add_option("--threads", options->threads, "Threads of the device (default: one per core)")
+        ->check(CLI::Range(1U, 1024U));
+    command->add_flag("--quick", options->quick, "Little of everything: a few seconds, rough figures");
     command->add_flag_callback(
-        "--json", [format] { *format = Format::kJson; }, "Print JSON");
-    command->callback([format, &exit_code] {
-        const auto shown = chain();
+        "--json", [options] { options->format = Format::kJson; }, "Print JSON");
+    command->callback([options, &exit_code] {
+        const auto shown = chain(*options);
         if (!shown.ok()) {
-            exit_code = report(shown.error(), *format);
+            exit_code = report(shown.error(), options->format);
             return;
         }
-        *format == Format::kJson ? print_json(*shown) : print_text(*shown);
+        options->format == Format::kJson ? print_json(*shown) : print_chain(*shown);
         const Json& j = *shown;
-        if (!j["pointer_identity"].get<bool>() || j["errors"] != 0) exit_code = 1;
+        if (!j["pointer_identity"].get<bool>() || j["errors"] != 0 || j["elements_differing_from_reference"] != 0) {
+            exit_code = 1;
+        }
     });
 }
 

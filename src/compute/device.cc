@@ -1,6 +1,7 @@
 #include "compute/device.h"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -89,6 +90,11 @@ GemmArgs in_region(uint8_t* base, const Gemm& g) {
             .accumulate = g.accumulate};
 }
 
+// Work on so many numbers takes about as long as waking a helper that sleeps.
+constexpr uint32_t kPieceValues = uint32_t{1} << 15;
+constexpr uint64_t kPiecesWorthThreads = 4;
+
+bool is_elementwise(RowKind kind) { return kind != RowKind::kSoftmax && kind != RowKind::kRmsNorm; }
 bool has_y(RowKind kind) { return kind != RowKind::kSilu && kind != RowKind::kSoftmax; }
 
 // What both devices share: they work on the Region's own bytes, on this processor.
@@ -108,19 +114,34 @@ class HostDevice : public Device {
         DW_TRY(check_rows(r, region.size()));
         const memory::Region::Hold hold = region.hold();
         const FpEnvironment environment;
-        const auto row = [&](uint64_t offset, uint32_t stride, uint32_t i) {
-            return reinterpret_cast<float*>(region.base() + offset) + size_t{i} * stride;
-        };
+        if (r.rows == 0 || r.cols == 0) return {};
+        // Pieces of about kPieceValues: whole rows, or a part of one where its values do not depend on each other.
+        const uint32_t cols = is_elementwise(r.kind) ? std::min(r.cols, kPieceValues) : r.cols;
+        const uint32_t rows = std::max(1U, kPieceValues / r.cols);
+        const uint64_t across = (r.cols - 1) / cols + 1;
         const RowFunction function = row_kernels_.of_kind[static_cast<uint32_t>(r.kind)];
-        for (uint32_t i = 0; i < r.rows && r.cols != 0; ++i) {
-            const float* y = has_y(r.kind) ? row(r.y_offset, r.ldy, i) : nullptr;
-            function(row(r.x_offset, r.ldx, i), y, row(r.out_offset, r.ldout, i), r.cols, r.eps);
-        }
+        spread(across * ((r.rows - 1) / rows + 1), [&](uint64_t piece) {
+            const auto col = static_cast<uint32_t>(piece % across) * cols;
+            const uint64_t first = piece / across * rows;
+            const auto at = [&](uint64_t offset, uint32_t stride, uint64_t row) {
+                return reinterpret_cast<float*>(region.base() + offset) + row * stride + col;
+            };
+            for (uint64_t row = first; row < std::min<uint64_t>(first + rows, r.rows); ++row) {
+                const float* y = has_y(r.kind) ? at(r.y_offset, r.ldy, row) : nullptr;
+                function(at(r.x_offset, r.ldx, row), y, at(r.out_offset, r.ldout, row), std::min(cols, r.cols - col),
+                         r.eps);
+            }
+        });
         return {};
     }
 
   protected:
     explicit HostDevice(const RowKernels& row_kernels) : row_kernels_(row_kernels) {}
+
+    // Calls piece(0) … piece(count - 1), in any order, on any threads of this device.
+    virtual void spread(uint64_t count, const std::function<void(uint64_t)>& piece) {
+        for (uint64_t i = 0; i < count; ++i) piece(i);
+    }
 
   private:
     virtual void run(const GemmArgs& args) = 0;
@@ -141,12 +162,18 @@ class ReferenceDevice final : public HostDevice {
 class CpuDevice final : public HostDevice {
   public:
     CpuDevice(const GemmKernels& gemm, const RowKernels& rows, uint32_t threads)
-        : HostDevice(rows), gemm_(gemm, threads) {}
+        : HostDevice(rows), pool_(threads, [] { FpEnvironment::enter(Subnormals::kKeep); }), gemm_(gemm, pool_) {}
     std::string_view name() const override { return "cpu"; }
 
   private:
     void run(const GemmArgs& args) override { gemm_.run(args); }
+    void spread(uint64_t count, const std::function<void(uint64_t)>& piece) override {
+        const bool worth_it = pool_.threads() > 1 && count >= kPiecesWorthThreads;
+        if (!worth_it) return HostDevice::spread(count, piece);
+        pool_.run(static_cast<uint32_t>(count), piece);  // 2^32 pieces would be 2^47 numbers
+    }
 
+    LazyPool pool_;
     CpuGemm gemm_;
 };
 #endif
@@ -155,7 +182,7 @@ std::unique_ptr<Device> make_cpu_device([[maybe_unused]] uint32_t threads) {
 #if defined(DRIFTWOOD_X86)
     if (threads == 0) threads = available_cores();
     if (cpu_has_avx512()) return std::make_unique<CpuDevice>(avx512::gemm_kernels(), avx512::row_kernels(), threads);
-    if (cpu_has_avx2()) return std::make_unique<CpuDevice>(avx2::gemm_kernels(), reference::row_kernels(), threads);
+    if (cpu_has_avx2()) return std::make_unique<CpuDevice>(avx2::gemm_kernels(), avx2::row_kernels(), threads);
 #endif
     return std::make_unique<ReferenceDevice>();
 }

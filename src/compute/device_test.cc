@@ -117,7 +117,8 @@ void expect_bits_of_reference(CpuGemm& gemm, TestRandom& random, Shape s, int st
 
 TEST_P(GemmOf, has_the_bits_of_the_reference_and_touches_nothing_else) {
     TestRandom random(2);
-    CpuGemm gemm(*GetParam().kernels, 3);
+    LazyPool pool(3, [] {});
+    CpuGemm gemm(*GetParam().kernels, pool);
     for (const uint32_t m : {1U, 2U, 5U, 6U, 11U, 12U, 13U, 29U}) {
         for (const uint32_t n : {1U, 7U, 16U, 17U, 32U, 45U}) {
             for (const uint32_t k : {0U, 1U, 31U}) {
@@ -130,7 +131,8 @@ TEST_P(GemmOf, has_the_bits_of_the_reference_and_touches_nothing_else) {
 TEST_P(GemmOf, has_the_bits_of_the_reference_across_blocks_and_threads) {
     TestRandom random(3);
     for (const uint32_t threads : {1U, 4U}) {
-        CpuGemm gemm(*GetParam().kernels, threads);
+        LazyPool pool(threads, [] {});
+        CpuGemm gemm(*GetParam().kernels, pool);
         // Just below, at and above the borders of blocks: rows, columns and depth.
         expect_bits_of_reference(gemm, random, {503, 33, 255}, 0);
         expect_bits_of_reference(gemm, random, {505, 31, 256}, 2);
@@ -169,7 +171,8 @@ struct AnyMatrix {
 // All types of all three matrices, transposed or not, with and without the old C.
 TEST_P(GemmOf, has_the_bits_of_the_reference_in_every_type_and_transposed) {
     TestRandom random(4);
-    CpuGemm gemm(*GetParam().kernels, 2);
+    LazyPool pool(2, [] {});
+    CpuGemm gemm(*GetParam().kernels, pool);
     for (int run = 0; run < 3 * 3 * 3 * 2 * 2 * 2 * 3; ++run) {
         int rest = run;
         const auto pick = [&rest](int of) { return std::exchange(rest, rest / of) % of; };

@@ -13,6 +13,7 @@
 #include "compute/test_spec.h"
 
 #if defined(DRIFTWOOD_X86)
+#include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/features.h"
 #endif
@@ -30,6 +31,7 @@ std::vector<Candidate> candidates() {
     std::vector<Candidate> all;
 #if defined(DRIFTWOOD_X86)
     all.push_back({"avx512", &avx512::row_kernels(), cpu_has_avx512()});
+    all.push_back({"avx2", &avx2::row_kernels(), cpu_has_avx2()});
 #endif
     return all;
 }
@@ -140,6 +142,38 @@ TEST(rows, of_a_region_are_normalised_in_place_with_one_weight_on_every_device) 
         results[which].assign(floats, floats + 16384);
     }
     EXPECT_TRUE(same_bits(results[0], results[1]));
+}
+
+// Pieces of rows and of columns, on one thread and on three.
+TEST(rows, have_the_bits_of_the_reference_however_they_are_spread_over_threads) {
+    struct Shape {
+        uint32_t rows, cols, stride;
+    };
+    for (const Shape s :
+         {Shape{1, 300'001, 300'001}, Shape{3, 70'000, 70'001}, Shape{200, 1000, 1003}, Shape{150'000, 1, 1}}) {
+        const size_t plane = size_t{s.rows} * s.stride;
+        for (uint32_t kind = 0; kind < kRowKinds; ++kind) {
+            std::vector<float> results[3];
+            for (int which = 0; which < 3; ++which) {
+                auto region = memory::Region::reserve(3 * plane * sizeof(float)).value();
+                region.grow(3 * plane * sizeof(float)).value();
+                auto* floats = reinterpret_cast<float*>(region.base());
+                TestRandom random(4);
+                for (size_t i = 0; i < 3 * plane; ++i) floats[i] = random.uniform();
+                Rows rows{.kind = static_cast<RowKind>(kind), .y_offset = plane * sizeof(float)};
+                rows.out_offset = kind % 2 == 0 ? 2 * plane * sizeof(float) : 0;  // beside x, or in its place
+                rows.rows = s.rows, rows.cols = s.cols;
+                rows.ldx = rows.ldout = s.stride;
+                rows.ldy = kind == static_cast<uint32_t>(RowKind::kRmsNorm) ? 0 : s.stride;
+                rows.eps = 1e-5F;
+                const auto device = make_device(which == 0 ? "reference" : "cpu", which == 1 ? 1 : 3).value();
+                ASSERT_TRUE(device->rows(region, rows).ok());
+                results[which].assign(floats, floats + 3 * plane);
+            }
+            EXPECT_TRUE(same_bits(results[0], results[1])) << kind << ": " << s.rows << " x " << s.cols;
+            EXPECT_TRUE(same_bits(results[0], results[2])) << kind << ": " << s.rows << " x " << s.cols;
+        }
+    }
 }
 
 Rows small_rows() {

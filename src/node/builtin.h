@@ -10,7 +10,7 @@ namespace driftwood::node {
 inline constexpr std::string_view kDemoModel = "demo";  // the name under which commands know the built-in model
 
 std::span<const uint8_t> demo_model_gguf();
-std::span<const uint8_t> chat_guest();  // guests/chat
-std::span<const uint8_t> gemm_guest();  // guests/gemm
+std::span<const uint8_t> chat_guest();        // guests/chat
+std::span<const uint8_t> laboratory_guest();  // guests/laboratory
 
 }  // namespace driftwood::node

@@ -89,7 +89,7 @@ Result<std::unique_ptr<Node>> Node::create(const NodeOptions& options, Clock& cl
     DW_ASSIGN(node->model_, load_model(options.model));
     DW_ASSIGN(node->engine_, compute::make_engine(options.engine, node->model_->spec(), {.threads = options.threads}));
     node->blocks_ = std::make_unique<session::BlockRefs>(node->engine_->pool());
-    DW_ASSIGN(node->device_, compute::make_device("cpu"));
+    DW_ASSIGN(node->device_, compute::make_device(options.device, options.threads));
     return node;
 }
 
@@ -102,11 +102,18 @@ actor::Context Node::context() {
             .entropy = entropy_};
 }
 
+Result<std::unique_ptr<wasm::Module>> Node::compile(std::vector<uint8_t> guest) {
+    return wasm::Module::compile(*runtime_, std::move(guest));
+}
+
+Result<std::unique_ptr<actor::Actor>> Node::spawn(const wasm::Module& module, wasm::WasiOptions wasi) {
+    return actor::Actor::create(context(), module, {.limits = options_.limits, .wasi = std::move(wasi)});
+}
+
 Result<LiveActor> Node::spawn(std::vector<uint8_t> guest, wasm::WasiOptions wasi) {
     LiveActor live;
-    DW_ASSIGN(live.module, wasm::Module::compile(*runtime_, std::move(guest)));
-    DW_ASSIGN(live.actor,
-              actor::Actor::create(context(), *live.module, {.limits = options_.limits, .wasi = std::move(wasi)}));
+    DW_ASSIGN(live.module, compile(std::move(guest)));
+    DW_ASSIGN(live.actor, spawn(*live.module, std::move(wasi)));
     return live;
 }
 

@@ -22,6 +22,7 @@ namespace driftwood::node {
 struct NodeOptions {
     std::string model = "demo";   // a GGUF file, or "demo" for the built-in one
     std::string engine = "auto";  // a name of compute::engines(), or "auto"
+    std::string device = "cpu";   // for the guests' tensors: a name of compute::make_device
     uint32_t threads = 0;         // 0: the cores this process may use
     wasm::InstanceLimits limits;  // of every guest
 };
@@ -62,6 +63,9 @@ class Node {
 
     // A newborn actor from a guest's bytes.
     Result<LiveActor> spawn(std::vector<uint8_t> guest, wasm::WasiOptions wasi);
+    // The same in two steps, for many actors of one module, which outlives them.
+    Result<std::unique_ptr<wasm::Module>> compile(std::vector<uint8_t> guest);
+    Result<std::unique_ptr<actor::Actor>> spawn(const wasm::Module& module, wasm::WasiOptions wasi);
 
     // The actor of an image, with the module stored in it. A file that others could change is imported into a private
     // directory first. `require_same_model`: refuse (kMismatch, naming the recorded model) when the image's compute

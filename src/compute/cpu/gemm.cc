@@ -8,7 +8,6 @@
 #endif
 
 #include "base/check.h"
-#include "base/fp_environment.h"
 
 namespace driftwood::compute {
 
@@ -174,7 +173,7 @@ struct CpuGemm::Block {
     Range cols;
 };
 
-CpuGemm::CpuGemm(const GemmKernels& kernels, uint32_t threads) : kernels_(kernels), threads_(threads) {}
+CpuGemm::CpuGemm(const GemmKernels& kernels, LazyPool& pool) : kernels_(kernels), pool_(pool) {}
 
 CpuGemm::~CpuGemm() = default;
 
@@ -189,8 +188,8 @@ std::unique_ptr<CpuGemm::Scratch> CpuGemm::take_scratch() {
 
 void CpuGemm::run(const GemmArgs& g) {
     if (g.m == 0 || g.n == 0) return;
-    const bool threaded = threads_ > 1 && uint64_t{g.m} * g.n >= kWorthThreads / std::max(g.k, 1U);
-    const Grid grid = divide(g, kernels_, threaded ? threads_ : 1);
+    const bool threaded = pool_.threads() > 1 && uint64_t{g.m} * g.n >= kWorthThreads / std::max(g.k, 1U);
+    const Grid grid = divide(g, kernels_, threaded ? pool_.threads() : 1);
     const auto run_one = [&](uint64_t index) {
         const uint32_t row = static_cast<uint32_t>(index % grid.row_blocks) * grid.rows;
         const uint32_t col = static_cast<uint32_t>(index / grid.row_blocks) * grid.cols;
@@ -204,11 +203,8 @@ void CpuGemm::run(const GemmArgs& g) {
         for (uint64_t i = 0; i < blocks; ++i) run_one(i);
         return;
     }
-    if (pool_ == nullptr) {
-        pool_ = std::make_unique<ThreadPool>(threads_, [] { FpEnvironment::enter(Subnormals::kKeep); });
-    }
     // 2^32 blocks would be petabytes of C.
-    pool_->run(static_cast<uint32_t>(blocks), run_one);
+    pool_.run(static_cast<uint32_t>(blocks), run_one);
 }
 
 void CpuGemm::run_block(const GemmArgs& g, const Block& block, Scratch& s) const {

@@ -3,8 +3,8 @@
 // panels that the tile kernel reads in sequence, and keeps the block's sums beside them, so that a chain that leaves
 // the registers comes back as it was. Neither blocks nor threads change a bit.
 //
-// Threads: one caller at a time. Helper threads start with the first product that is worth it and sleep between
-// products; 2 MiB of panels per thread that ever worked stay allocated.
+// Threads: one caller at a time; the pool's helpers are used where the product is worth it. 2 MiB of panels per thread
+// that ever worked stay allocated.
 #pragma once
 
 #include <memory>
@@ -18,8 +18,8 @@ namespace driftwood::compute {
 
 class CpuGemm {
   public:
-    // `threads` counts the caller.
-    CpuGemm(const GemmKernels& kernels, uint32_t threads);
+    // `pool` outlives this.
+    CpuGemm(const GemmKernels& kernels, LazyPool& pool);
     ~CpuGemm();
 
     void run(const GemmArgs& args);
@@ -32,8 +32,7 @@ class CpuGemm {
     std::unique_ptr<Scratch> take_scratch();
 
     const GemmKernels& kernels_;
-    uint32_t threads_;
-    std::unique_ptr<ThreadPool> pool_;
+    LazyPool& pool_;
     std::mutex mutex_;  // guards free_
     std::vector<std::unique_ptr<Scratch>> free_;
 };

@@ -9,7 +9,9 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace driftwood::compute {
@@ -57,6 +59,27 @@ class ThreadPool {
     std::atomic<uint32_t> signal_{0};  // moves on with each run: what sleeping helpers wait for
     std::atomic<bool> stop_{false};
     std::vector<std::thread> helpers_;
+};
+
+// A ThreadPool that starts its helpers with its first run: most devices never see work that is worth them.
+// Threads: one caller at a time.
+class LazyPool {
+  public:
+    LazyPool(uint32_t threads, std::function<void()> on_start) : threads_(threads), on_start_(std::move(on_start)) {}
+
+    uint32_t threads() const { return threads_; }
+
+    // As ThreadPool's.
+    template <class Task>
+    void run(uint32_t count, const Task& task) {
+        if (pool_ == nullptr) pool_ = std::make_unique<ThreadPool>(threads_, on_start_);
+        pool_->run(count, task);
+    }
+
+  private:
+    uint32_t threads_;
+    std::function<void()> on_start_;
+    std::unique_ptr<ThreadPool> pool_;
 };
 
 }  // namespace driftwood::compute

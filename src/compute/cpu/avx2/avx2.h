@@ -4,6 +4,7 @@
 
 #include "compute/gemm.h"
 #include "compute/kernels.h"
+#include "compute/rows.h"
 
 namespace driftwood::compute::avx2 {
 
@@ -23,5 +24,8 @@ bool all_finite(const float* x, uint32_t n);
 
 // Rule 10, for cpu/gemm.h.
 const GemmKernels& gemm_kernels();
+
+// Rule 10, rows.
+const RowKernels& row_kernels();
 
 }  // namespace driftwood::compute::avx2
