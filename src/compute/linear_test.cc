@@ -24,30 +24,12 @@ TEST_P(LinearKernelsOf, activations_have_the_bits_of_the_reference) {
     });
 }
 
-struct Pair {
-    WeightType type;
-    ActivationKind kind;
-};
-
-// Every kind of linear layer.
-std::vector<Pair> pairs() {
-    std::vector<Pair> all;
-    for (uint32_t i = 0; i < kWeightTypes; ++i) {
-        const auto type = static_cast<WeightType>(i);
-        if (is_plain_float(type)) continue;
-        const ActivationKind narrow = activation_kind(type, ActivationBits::k8);
-        all.push_back({type, ActivationKind::kA16});
-        if (narrow != ActivationKind::kA16) all.push_back({type, narrow});
-    }
-    return all;
-}
-
-std::string name_of(const Pair& pair) {
+std::string name_of(const LayerPair& pair) {
     return std::string(weight_type_name(pair.type)) + " x " + kKindNames[static_cast<uint32_t>(pair.kind)];
 }
 
-std::vector<float> product(const Kernels& kernels, const Pair& pair, const std::vector<uint8_t>& weights, uint32_t rows,
-                           uint32_t cols, const Quantised& x, std::initializer_list<uint32_t> cuts) {
+std::vector<float> product(const Kernels& kernels, const LayerPair& pair, const std::vector<uint8_t>& weights,
+                           uint32_t rows, uint32_t cols, const Quantised& x, std::initializer_list<uint32_t> cuts) {
     const auto tokens = static_cast<uint32_t>(x.high.size() / cols);
     std::vector<float> y(size_t{tokens} * rows, -1.0F);
     const Linear args{weights.data(), row_bytes(pair.type, cols), cols, tokens, x.view(), y.data(), rows};
@@ -61,8 +43,8 @@ std::vector<float> product(const Kernels& kernels, const Pair& pair, const std::
     return y;
 }
 
-void expect_same_product(const Kernels& kernels, const Pair& pair, const std::vector<uint8_t>& weights, uint32_t rows,
-                         uint32_t cols, const std::vector<float>& activations) {
+void expect_same_product(const Kernels& kernels, const LayerPair& pair, const std::vector<uint8_t>& weights,
+                         uint32_t rows, uint32_t cols, const std::vector<float>& activations) {
     const Quantised x(reference::kernels(), pair.kind, activations, cols);
     const std::vector<float> want = product(reference::kernels(), pair, weights, rows, cols, x, {});
     SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(cols) + ", " +
@@ -74,7 +56,7 @@ void expect_same_product(const Kernels& kernels, const Pair& pair, const std::ve
 
 TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference) {
     TestRandom random(4);
-    for (const Pair& pair : pairs()) {
+    for (const LayerPair& pair : layer_pairs()) {
         SCOPED_TRACE(name_of(pair));
         for (const uint32_t cols : {32U, 64U, 224U, 256U, 288U, 512U, 544U, 1024U, 1056U}) {
             if (!cols_fit(pair.type, cols)) continue;
@@ -89,61 +71,17 @@ TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference) {
     }
 }
 
-// Any finite f16, subnormal ones and both zeros among them.
-uint16_t any_finite_half(TestRandom& random) {
-    for (;;) {
-        const auto half = static_cast<uint16_t>(random.bits());
-        if ((half & 0x7C00) != 0x7C00) return half;
-    }
-}
-
-enum class Extreme : uint8_t { kAnyScales, kSubnormalScales, kLargestIntegers, kCount };
-
-// A matrix of hostile blocks: whatever check_weights lets pass.
-std::vector<uint8_t> extreme_matrix(TestRandom& random, WeightType type, uint32_t rows, uint32_t cols,
-                                    Extreme extreme) {
-    std::vector<uint8_t> weights = test_matrix(random, type, rows, cols);
-    const size_t row_size = row_bytes(type, cols);
-    const size_t block_bytes = kWeightFormats[static_cast<size_t>(type)].bytes;
-    for (size_t at = 0; at < weights.size();) {
-        const size_t left = row_size - at % row_size;
-        const size_t size = std::min(block_bytes, left);
-        uint8_t* block = &weights[at];
-        at += size;
-        if (type == WeightType::kW16) {
-            const float scale = std::ldexp(1.0F, extreme == Extreme::kSubnormalScales
-                                                     ? kMinW16Exponent
-                                                     : static_cast<int>(random.below(112)) + kMinW16Exponent);
-            std::memcpy(block, &scale, sizeof(scale));
-            for (size_t i = 4; extreme == Extreme::kLargestIntegers && i < size; i += 2) {
-                const auto n = static_cast<int16_t>(random.below(8) == 0 ? -kMaxA16 : kMaxA16);
-                std::memcpy(block + i, &n, sizeof(n));
-            }
-            continue;
-        }
-        // All bits of all integers set, or only the top bit of each byte: sums reach their bounds on either side.
-        const uint8_t fill = random.below(2) == 0 ? 0xFF : random.below(2) == 0 ? 0x80 : 0x00;
-        for (size_t i = 0; extreme == Extreme::kLargestIntegers && i < size; ++i) block[i] = fill;
-        for (size_t i = 0; i < (has_min(type) ? 2U : 1U); ++i) {
-            uint16_t half = any_finite_half(random);
-            if (extreme == Extreme::kSubnormalScales) half &= 0x83FF;
-            std::memcpy(block + (type == WeightType::kQ6_K ? offsetof(BlockQ6_K, d) : 2 * i), &half, sizeof(half));
-        }
-    }
-    return weights;
-}
-
 TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference_at_the_ends_of_their_range) {
     TestRandom random(5);
     constexpr uint32_t kRows = 19;
-    for (const Pair& pair : pairs()) {
+    for (const LayerPair& pair : layer_pairs()) {
         SCOPED_TRACE(name_of(pair));
         const uint32_t cols = cols_fit(pair.type, 288) ? 288 : 512;
         for (uint32_t style = 0; style <= kStyles; ++style) {
             for (uint32_t extreme = 0; extreme < static_cast<uint32_t>(Extreme::kCount); ++extreme) {
                 const auto weights = extreme_matrix(random, pair.type, kRows, cols, static_cast<Extreme>(extreme));
                 ASSERT_TRUE(check_weights({pair.type, kRows, cols, weights}).ok());
-                for (const uint32_t tokens : {1U, 6U}) {
+                for (const uint32_t tokens : {1U, 6U, 18U}) {
                     expect_same_product(tested(), pair, weights, kRows, cols,
                                         hard_floats(random, cols * tokens, style));
                 }
@@ -157,7 +95,7 @@ TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference_at_the_ends
 TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference_when_all_numbers_are_largest) {
     TestRandom random(14);
     constexpr uint32_t kCols = 512;
-    for (const Pair& pair : pairs()) {
+    for (const LayerPair& pair : layer_pairs()) {
         SCOPED_TRACE(name_of(pair));
         const auto weights = extreme_matrix(random, pair.type, 33, kCols, Extreme::kLargestIntegers);
         for (const float x : {127.0F, -127.0F, 32639.0F, -32639.0F, 32512.0F - 128.0F, 128.0F - 32512.0F}) {
@@ -176,7 +114,7 @@ TEST_P(LinearKernelsOf, linear_q8_0_sums_are_exact_when_all_numbers_are_largest)
         weights[block] = 0x00;
         weights[block + 1] = 0x3C;  // 1.0
     }
-    const Pair pair{WeightType::kQ8_0, ActivationKind::kA32P};
+    const LayerPair pair{WeightType::kQ8_0, ActivationKind::kA32P};
     const Quantised x(tested(), pair.kind, std::vector<float>(kCols, std::nextafter(128.0F, 0.0F)), kCols);
     for (const float value : product(tested(), pair, weights, 16, kCols, x, {})) {
         EXPECT_EQ(value, -128.0F * 127.0F * kCols);

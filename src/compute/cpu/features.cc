@@ -2,6 +2,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -22,6 +26,27 @@ bool cpu_has_avx512() {
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
 
+namespace {
+
+bool may_use_tiles() {
+#if defined(__linux__)
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    constexpr unsigned kTilesAndInt8 = 1U << 24 | 1U << 25;
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & kTilesAndInt8) != kTilesAndInt8) return false;
+    // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): fails where the kernel does not save the tiles.
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+    return false;
+#endif
+}
+
+}  // namespace
+
+bool cpu_has_amx_int8() {
+    static const bool kHas = cpu_has_avx512() && may_use_tiles();
+    return kHas;
+}
+
 bool cpu_has_avx2() {
     // F16C is not among the names that every compiler knows here; its registers are AVX's.
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -34,6 +59,7 @@ bool cpu_has_neon_dotprod() { return false; }
 #else
 
 bool cpu_has_avx512() { return false; }
+bool cpu_has_amx_int8() { return false; }
 bool cpu_has_avx2() { return false; }
 
 #if defined(__linux__)

@@ -6,6 +6,10 @@ namespace driftwood::compute {
 // AVX-512 F, BW, DQ, VL and VNNI, with FMA, and an operating system that saves the wide registers (XCR0).
 bool cpu_has_avx512();
 
+// AVX-512 as above and AMX's tiles of 8-bit integers. The first call asks Linux for the tiles' registers, which every
+// process has to; a kernel that refuses counts as a processor without them.
+bool cpu_has_amx_int8();
+
 // AVX2, FMA and F16C, likewise.
 bool cpu_has_avx2();
 
