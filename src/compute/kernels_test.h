@@ -21,7 +21,7 @@
 
 namespace driftwood::compute {
 
-inline void PrintTo(const KernelTable& table, std::ostream* out) { *out << table.kernels->name; }
+inline std::ostream& operator<<(std::ostream& out, const KernelTable& table) { return out << table.kernels->name; }
 
 // Every table but the reference, which is the last.
 inline std::vector<KernelTable> tested_tables() {
