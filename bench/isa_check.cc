@@ -1,6 +1,8 @@
 // isa_check [--json]: lists what this processor has, runs every kernel of every table that it can run against the
 // reference by memcmp, over random, adversarial and odd cases, and says roughly how fast each is. Exits 1 when a single
 // byte differs. Needs nothing but the file itself.
+//
+// Long because: there is one check per kernel, and each is short.
 #include <sys/utsname.h>
 
 #include <chrono>
