@@ -11,9 +11,11 @@ namespace driftwood::compute::cuda {
 
 namespace {
 
-constexpr uint32_t kPassRows = 2048;      // rows that share one reading of the weights
-constexpr uint32_t kLogitRows = 64;       // rows whose logits travel together
-constexpr uint32_t kPositionStep = 1024;  // positions whose angles are computed at once
+constexpr uint32_t kPassRows = 2048;  // rows that share one reading of the weights
+constexpr uint32_t kChunkStep = 16;   // a graph serves contexts up to the next multiple of so many chunks
+constexpr uint32_t kMostGraphs = 64;
+constexpr size_t kPartBytes = size_t{256} << 20;  // of sums of chunks side by side, at most
+constexpr uint32_t kPositionStep = 1024;          // positions whose angles are computed at once
 
 }  // namespace
 
@@ -42,7 +44,15 @@ CudaEngine::CudaEngine(const DecoderSpec& spec, Stream stream)
       rope_(spec.rope_theta, spec.head_dim, spec.rope_factors),
       query_scale_(score_scale(spec.head_dim)) {}
 
-CudaEngine::~CudaEngine() { cudaStreamSynchronize(stream_.get()); }
+CudaEngine::~CudaEngine() {
+    cudaStreamSynchronize(stream_.get());
+    drop_graphs();
+}
+
+void CudaEngine::drop_graphs() {
+    for (const Graph& graph : graphs_) cudaGraphExecDestroy(graph.exec);
+    graphs_.clear();
+}
 
 Result<void> CudaEngine::make_buffers() {
     Buffers& b = buffers_;
@@ -107,46 +117,85 @@ void CudaEngine::step(std::span<BatchItem> batch) {
     clear_failed(batch, *pool_);
 }
 
-// Copies the rows to the card: four words a row, then the tables of blocks.
+// Copies the rows to the card: five words a row, then the tables of blocks, then the tasks of attention.
 Result<void> CudaEngine::send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass) {
-    const size_t count = rows.size();
-    size_t tables = 0;
-    for (size_t i = 0; i < count; ++i) {
-        if (i == 0 || rows[i].item != rows[i - 1].item) tables += batch[rows[i].item].blocks.size();
-    }
-    const size_t words = (4 * count + 1) / 2 * 2;
-    const size_t size = words * sizeof(uint32_t) + tables * sizeof(uint8_t*);
-    DW_TRY(buffers_.host_meta.hold(size));
-    DW_TRY(buffers_.meta.hold(size));
-    auto* host = buffers_.host_meta.as<uint32_t>();
-    auto* host_blocks = reinterpret_cast<uint8_t**>(host + words);
-    uint32_t table = 0;
-    uint32_t next_table = 0;
-    for (size_t i = 0; i < count; ++i) {
-        const BatchItem& item = batch[rows[i].item];
-        if (i == 0 || rows[i].item != rows[i - 1].item) {
-            table = next_table;
-            const uint32_t end = item.first_position + static_cast<uint32_t>(item.tokens.size());
-            for (uint32_t b = 0; b * kBlockTokens < end; ++b) {
-                const bool written = (b + 1) * kBlockTokens > item.first_position;
-                host_blocks[next_table++] =
-                    pool_->on_card(item.blocks[b], written ? CudaKvPool::Use::kWrite : CudaKvPool::Use::kRead);
+    const auto count = static_cast<uint32_t>(rows.size());
+    const uint32_t group = spec_.heads / spec_.kv_heads;
+    std::vector<uint8_t*> blocks;
+    std::vector<uint32_t> tables(count);
+    for (uint32_t begin = 0, end = 0; begin < count; begin = end) {
+        while (end < count && rows[end].item == rows[begin].item) ++end;
+        const BatchItem& item = batch[rows[begin].item];
+        const auto table = static_cast<uint32_t>(blocks.size());
+        std::fill(tables.begin() + begin, tables.begin() + end, table);
+        const uint32_t length = rows[end - 1].position + 1;
+        for (uint32_t b = 0; b * kBlockTokens < length; ++b) {
+            const bool written = (b + 1) * kBlockTokens > rows[begin].position;
+            const auto use = written ? CudaKvPool::Use::kWrite : CudaKvPool::Use::kRead;
+            blocks.push_back(pool_->on_card(item.blocks[b], use));
+        }
+        if (end - begin == 1) {
+            pass.decode_rows.push_back(begin);
+            const auto chunks = static_cast<uint32_t>(blocks.size()) - table;
+            pass.max_chunks = std::max(pass.max_chunks, (chunks + kChunkStep - 1) / kChunkStep * kChunkStep);
+        } else {
+            const uint32_t queries = (end - begin) * group;
+            for (uint32_t q = 0; q < queries; q += kPrefillQueries) {
+                pass.tasks.push_back({begin, q, std::min(q + kPrefillQueries, queries)});
             }
         }
+    }
+    // Those that see most begin first.
+    std::reverse(pass.tasks.begin(), pass.tasks.end());
+    for (uint32_t i = 0; i < count; ++i) {
+        if (rows[i].logits != nullptr) pass.logit_rows.push_back(i);
+    }
+
+    const size_t words = (5 * size_t{count} + 1) / 2 * 2;
+    const size_t task_at = words * sizeof(uint32_t) + blocks.size() * sizeof(uint8_t*);
+    const size_t size = task_at + pass.tasks.size() * sizeof(AttentionTask);
+    if (size > buffers_.meta.size()) {
+        drop_graphs();
+        DW_TRY(buffers_.host_meta.hold(2 * size));
+        DW_TRY(buffers_.meta.hold(2 * size));
+    }
+    auto* host = buffers_.host_meta.as<uint32_t>();
+    for (uint32_t i = 0; i < count; ++i) {
         host[i] = rows[i].token;
         host[count + i] = rows[i].position;
-        host[2 * count + i] = table;
-        if (rows[i].logits != nullptr) pass.logit_rows.push_back(static_cast<uint32_t>(i));
+        host[2 * count + i] = tables[i];
     }
-    std::copy(pass.logit_rows.begin(), pass.logit_rows.end(), host + 3 * count);
+    std::copy(pass.logit_rows.begin(), pass.logit_rows.end(), host + 3 * size_t{count});
+    std::copy(pass.decode_rows.begin(), pass.decode_rows.end(), host + 4 * size_t{count});
+    std::copy(blocks.begin(), blocks.end(), reinterpret_cast<uint8_t**>(host + words));
+    std::copy(pass.tasks.begin(), pass.tasks.end(),
+              reinterpret_cast<AttentionTask*>(buffers_.host_meta.as<uint8_t>() + task_at));
     auto* card = buffers_.meta.as<uint32_t>();
-    pass.rows = static_cast<uint32_t>(count);
+    pass.rows = count;
     pass.token = card;
     pass.position = card + count;
-    pass.table = card + 2 * count;
-    pass.logit_source = card + 3 * count;
+    pass.table = card + 2 * size_t{count};
+    pass.logit_source = card + 3 * size_t{count};
+    pass.decode_row = card + 4 * size_t{count};
     pass.blocks = reinterpret_cast<uint8_t* const*>(card + words);
+    pass.task = reinterpret_cast<const AttentionTask*>(buffers_.meta.as<uint8_t>() + task_at);
     return check("copy a batch", cudaMemcpyAsync(card, host, size, cudaMemcpyHostToDevice, stream_.get()));
+}
+
+// Room for what depends on the batch. Graphs hold addresses, so growing drops them.
+Result<void> CudaEngine::hold(const Pass& pass) {
+    Buffers& b = buffers_;
+    const size_t logits = std::min<size_t>(pass.logit_rows.size(), kLogitRows) * spec_.vocab * sizeof(float);
+    const size_t parts = pass.decode_rows.size() * spec_.heads * pass.max_chunks;
+    const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
+    const size_t sums = std::min(pass.decode_rows.size() * one_row, std::max(one_row, kPartBytes));
+    if (logits > b.logits.size() || parts * kAttentionPartBytes > b.part.size() || sums > b.part_sum.size()) {
+        drop_graphs();
+    }
+    DW_TRY(b.logits.hold(logits));
+    DW_TRY(b.host_logits.hold(logits));
+    DW_TRY(b.part.hold(parts * kAttentionPartBytes));
+    return b.part_sum.hold(sums);
 }
 
 Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const StepRow> rows) {
@@ -155,6 +204,43 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     DW_TRY(hold_positions(end));
     Pass pass;
     DW_TRY(send(batch, rows, pass));
+    DW_TRY(hold(pass));
+    DW_TRY(pass.only_decodes() ? launch_graph(pass) : enqueue(pass));
+    for (size_t begin = 0; begin == 0 || begin < pass.logit_rows.size(); begin += kLogitRows) {
+        if (begin > 0) DW_TRY(enqueue_logits(pass, begin));
+        DW_TRY(stream_.wait());
+        deliver_logits(rows, pass, begin);
+    }
+    for (uint32_t i = 0; i < pass.rows; ++i) {
+        const uint32_t code = buffers_.host_fault.as<uint32_t>()[i];
+        BatchItem& item = batch[rows[i].item];
+        if (code != kNoFault && !item.error) item.error = fault_error(code, rows[i].position);
+    }
+    return {};
+}
+
+Result<void> CudaEngine::launch_graph(const Pass& pass) {
+    const auto logit_rows = static_cast<uint32_t>(pass.logit_rows.size());
+    for (const Graph& graph : graphs_) {
+        if (graph.rows != pass.rows || graph.logit_rows != logit_rows || graph.max_chunks != pass.max_chunks) continue;
+        return check("launch a step", cudaGraphLaunch(graph.exec, stream_.get()));
+    }
+    if (graphs_.size() >= kMostGraphs) drop_graphs();
+    DW_TRY(check("begin a graph", cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal)));
+    const Result<void> enqueued = enqueue(pass);
+    cudaGraph_t captured = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(stream_.get(), &captured);
+    DW_TRY(enqueued);
+    DW_TRY(check("end a graph", ended));
+    Graph graph{pass.rows, logit_rows, pass.max_chunks, nullptr};
+    const cudaError_t made = cudaGraphInstantiate(&graph.exec, captured, 0);
+    cudaGraphDestroy(captured);
+    DW_TRY(check("make a graph", made));
+    graphs_.push_back(graph);
+    return check("launch a step", cudaGraphLaunch(graph.exec, stream_.get()));
+}
+
+Result<void> CudaEngine::enqueue(const Pass& pass) {
     Buffers& b = buffers_;
     DW_TRY(
         check("clear faults", cudaMemsetAsync(b.fault.as<void>(), 0xFF, pass.rows * sizeof(uint32_t), stream_.get())));
@@ -164,16 +250,7 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
         DW_TRY(attention_block(layer, pass));
         DW_TRY(feed_forward_block(layer, pass));
     }
-    DW_TRY(logits(rows, pass));
-    DW_TRY(check("copy faults", cudaMemcpyAsync(b.host_fault.as<void>(), b.fault.as<void>(),
-                                                pass.rows * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream_.get())));
-    DW_TRY(stream_.wait());
-    for (uint32_t i = 0; i < pass.rows; ++i) {
-        const uint32_t code = b.host_fault.as<uint32_t>()[i];
-        BatchItem& item = batch[rows[i].item];
-        if (code != kNoFault && !item.error) item.error = fault_error(code, rows[i].position);
-    }
-    return {};
+    return enqueue_logits(pass, 0);
 }
 
 // ---- the decoder
@@ -224,16 +301,43 @@ Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
                                                     .q_code = fault_code(layer, Place::kQuery),
                                                     .k_code = fault_code(layer, Place::kKey),
                                                     .v_code = fault_code(layer, Place::kValue)})));
-    DW_TRY(check("attention", attention(stream_.get(), {.sequences = sequences,
-                                                        .q16 = b.q16.as<int16_t>(),
-                                                        .cq = b.cq.as<float>(),
-                                                        .out = b.attended.as<float>(),
-                                                        .fault = b.fault.as<uint32_t>(),
-                                                        .code = fault_code(layer, Place::kAttention)})));
-    DW_TRY(check("quantise",
-                 quantise(stream_.get(), quantised(spec_.heads * spec_.head_dim, layer, Place::kAttention, pass.rows),
-                          b.attended.as<float>())));
+    DW_TRY(attend(layer, pass, sequences));
     return multiply({{w.wo, b.residual.as<float>()}}, pass.rows, true);
+}
+
+// Attention, and its output as activations.
+Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass, const Sequences& sequences) {
+    Buffers& b = buffers_;
+    Attention args;
+    args.sequences = sequences;
+    args.q16 = b.q16.as<int16_t>();
+    args.cq = b.cq.as<float>();
+    args.out = b.attended.as<float>();
+    args.fault = b.fault.as<uint32_t>();
+    args.code = fault_code(layer, Place::kAttention);
+    if (!fast_attention(spec_.head_dim, spec_.heads / spec_.kv_heads)) {
+        DW_TRY(check("attention", attention(stream_.get(), args)));
+    } else {
+        args.task = pass.task;
+        args.tasks = static_cast<uint32_t>(pass.tasks.size());
+        if (args.tasks > 0) DW_TRY(check("attention of prompts", attention_prefill(stream_.get(), args)));
+        args.decode_row = pass.decode_row;
+        args.max_chunks = pass.max_chunks;
+        args.part = b.part.as<void>();
+        args.part_sum = b.part_sum.as<int32_t>();
+        if (args.tasks == 0) args.tiles = activations();
+        const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
+        const auto decodes = static_cast<uint32_t>(pass.decode_rows.size());
+        const auto at_once = one_row == 0 ? 1 : static_cast<uint32_t>(std::max<size_t>(b.part_sum.size() / one_row, 1));
+        for (; args.first_decode < decodes; args.first_decode += at_once) {
+            args.decode_rows = std::min(at_once, decodes - args.first_decode);
+            DW_TRY(check("attention of decodes", attention_decode(stream_.get(), args)));
+        }
+        if (args.tasks == 0) return {};
+    }
+    return check("quantise",
+                 quantise(stream_.get(), quantised(spec_.heads * spec_.head_dim, layer, Place::kAttention, pass.rows),
+                          b.attended.as<float>()));
 }
 
 Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
@@ -247,37 +351,40 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     return multiply({{w.w_down, b.residual.as<float>()}}, pass.rows, true);
 }
 
-// Logits of the rows that want them, kLogitRows at a time: computed on the card, copied to pinned memory, given out.
-Result<void> CudaEngine::logits(std::span<const StepRow> rows, const Pass& pass) {
+// Logits of kLogitRows rows from `begin` on, into pinned memory; after the last of them, the faults.
+Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
     Buffers& b = buffers_;
-    const size_t vocab = spec_.vocab;
-    for (size_t begin = 0; begin < pass.logit_rows.size(); begin += kLogitRows) {
-        const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin));
-        const size_t size = count * vocab * sizeof(float);
-        DW_TRY(b.logits.hold(size));
-        DW_TRY(b.host_logits.hold(size));
+    const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin));
+    if (count > 0) {
         Quantise normed = quantised(spec_.d_model, spec_.layers, Place::kOutputNorm, count);
         normed.source = pass.logit_source + begin;
         DW_TRY(check("output_norm", norm_quantise(stream_.get(), normed, b.residual.as<float>(), weights_->output_norm,
                                                   spec_.norm_eps)));
         Linear linear;
         linear.products = 1;
+        linear.product[0] = {weights_->output, b.logits.as<float>()};
         linear.tokens = count;
         linear.x = activations();
-        linear.product[0] = {weights_->output, b.logits.as<float>()};
         linear.fault = b.fault.as<uint32_t>();
         linear.source = normed.source;
         linear.code = fault_code(spec_.layers, Place::kLogits);
         DW_TRY(check("logits", linear_q8_0(stream_.get(), linear)));
-        DW_TRY(check("copy logits", cudaMemcpyAsync(b.host_logits.as<void>(), b.logits.as<void>(), size,
-                                                    cudaMemcpyDeviceToHost, stream_.get())));
-        DW_TRY(stream_.wait());
-        for (uint32_t i = 0; i < count; ++i) {
-            std::memcpy(rows[pass.logit_rows[begin + i]].logits, b.host_logits.as<float>() + i * vocab,
-                        vocab * sizeof(float));
-        }
+        DW_TRY(check("copy logits", cudaMemcpyAsync(b.host_logits.as<void>(), b.logits.as<void>(),
+                                                    size_t{count} * spec_.vocab * sizeof(float), cudaMemcpyDeviceToHost,
+                                                    stream_.get())));
     }
-    return {};
+    if (begin + count < pass.logit_rows.size()) return {};
+    return check("copy faults", cudaMemcpyAsync(b.host_fault.as<void>(), b.fault.as<void>(),
+                                                pass.rows * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream_.get()));
+}
+
+void CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) const {
+    const size_t vocab = spec_.vocab;
+    const size_t end = std::min<size_t>(begin + kLogitRows, pass.logit_rows.size());
+    for (size_t i = begin; i < end; ++i) {
+        std::memcpy(rows[pass.logit_rows[i]].logits, buffers_.host_logits.as<float>() + (i - begin) * vocab,
+                    vocab * sizeof(float));
+    }
 }
 
 }  // namespace driftwood::compute::cuda

@@ -1,5 +1,6 @@
 // CudaEngine: the decoder's whole step on one card. A step copies a few numbers per token to the card, launches its
-// kernels on one stream, copies faults and logits back and waits once; between those it neither waits nor allocates.
+// kernels on one stream, copies faults and logits back and waits once; between those it neither waits nor allocates
+// (buffers grow with the largest batch seen). A step of decodes is one captured graph.
 //
 // Rows as in HostEngine: the tokens of all items are one list that passes through each layer together, at most
 // kPassRows at a time. A card that fails (a launch, a copy, a kernel) fails every item of this and all later steps with
@@ -41,26 +42,48 @@ class CudaEngine final : public Engine {
         uint8_t* const* blocks = nullptr;
         std::vector<uint32_t> logit_rows;  // rows that want logits
         const uint32_t* logit_source = nullptr;
+        std::vector<uint32_t> decode_rows;  // rows that are alone in their items
+        const uint32_t* decode_row = nullptr;
+        std::vector<AttentionTask> tasks;  // the other rows' queries
+        const AttentionTask* task = nullptr;
+        uint32_t max_chunks = 0;  // of a decode row, rounded up
+
+        bool only_decodes() const { return decode_rows.size() == rows && logit_rows.size() <= kLogitRows; }
+    };
+    // A pass of decodes as one launch: all that its kernels' arguments depend on, and the captured graph.
+    struct Graph {
+        uint32_t rows, logit_rows, max_chunks;
+        cudaGraphExec_t exec;
     };
     // What a pass writes between its kernels, in the card's memory; sized once, for kPassRows.
     struct Buffers {
         DeviceBytes residual, q, k, v, attended, gate, up;  // f32 [rows, width]
         DeviceBytes q16, cq;
-        DeviceBytes a8, a8_scale;  // activations in tiles
-        DeviceBytes fault;         // [rows]
-        DeviceBytes cosine, sine;  // [context, head_dim / 2], filled as far as positions_ says
-        DeviceBytes meta, logits;  // grow with the largest batch seen
+        DeviceBytes a8, a8_scale;    // activations in tiles
+        DeviceBytes fault;           // [rows]
+        DeviceBytes cosine, sine;    // [context, head_dim / 2], filled as far as positions_ says
+        DeviceBytes part, part_sum;  // of attention over chunks side by side
+        DeviceBytes meta, logits;    // these four grow with the largest batch seen
         PinnedBytes host_meta, host_fault, host_logits;
     };
+
+    static constexpr uint32_t kLogitRows = 256;  // rows whose logits travel together
 
     CudaEngine(const DecoderSpec& spec, Stream stream);
     Result<void> make_buffers();
     Result<void> hold_positions(uint32_t end);
     Result<void> run_pass(std::span<BatchItem> batch, std::span<const StepRow> rows);
     Result<void> send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass);
+    Result<void> hold(const Pass& pass);
+    Result<void> launch_graph(const Pass& pass);
+    // All of a pass up to its first logits and, when those are the last, its faults.
+    Result<void> enqueue(const Pass& pass);
     Result<void> attention_block(uint32_t layer, const Pass& pass);
+    Result<void> attend(uint32_t layer, const Pass& pass, const Sequences& sequences);
     Result<void> feed_forward_block(uint32_t layer, const Pass& pass);
-    Result<void> logits(std::span<const StepRow> rows, const Pass& pass);
+    Result<void> enqueue_logits(const Pass& pass, size_t begin);
+    void deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) const;
+    void drop_graphs();
     Result<void> multiply(std::initializer_list<Linear::Product> products, uint32_t tokens, bool add);
     Quantise quantised(uint32_t cols, uint32_t layer, Place place, uint32_t rows) const;
     Activations activations() const { return {buffers_.a8.as<uint8_t>(), buffers_.a8_scale.as<float>()}; }
@@ -73,6 +96,7 @@ class CudaEngine final : public Engine {
     std::optional<Weights> weights_;
     std::unique_ptr<CudaKvPool> pool_;
     Buffers buffers_;
+    std::vector<Graph> graphs_;
     std::optional<Error> failure_;
 };
 

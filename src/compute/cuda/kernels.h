@@ -10,6 +10,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "compute/decoder_spec.h"
@@ -99,6 +100,15 @@ struct RopeStore {
 };
 cudaError_t rope_store(cudaStream_t stream, const RopeStore& args);
 
+// Queries [first_query, end_query) of one sequence, numbered token by token from first_row, head by head of those that
+// share a KV head; at most kPrefillQueries.
+struct AttentionTask {
+    uint32_t first_row;
+    uint32_t first_query;
+    uint32_t end_query;
+};
+inline constexpr uint32_t kPrefillQueries = 64;
+
 struct Attention {
     Sequences sequences;
     const int16_t* q16 = nullptr;
@@ -106,9 +116,27 @@ struct Attention {
     float* out = nullptr;  // [rows, heads, head_dim]
     uint32_t* fault = nullptr;
     uint32_t code = 0;
+    // attention_prefill
+    const AttentionTask* task = nullptr;
+    uint32_t tasks = 0;
+    // attention_decode: rows decode_row[first_decode …], each alone in its step. No row sees more than max_chunks.
+    const uint32_t* decode_row = nullptr;
+    uint32_t first_decode = 0;
+    uint32_t decode_rows = 0;
+    uint32_t max_chunks = 0;
+    void* part = nullptr;         // kAttentionPartBytes for each [decode row, head, chunk]
+    int32_t* part_sum = nullptr;  // [decode rows, heads, max_chunks, head_dim]
+    Activations tiles;            // where set: the output as activations, and `out` stays as it was
 };
+inline constexpr size_t kAttentionPartBytes = 12;
 // Any shape: a warp per row and head.
 cudaError_t attention(cudaStream_t stream, const Attention& args);
+// On tensor cores, for the shapes that fast_attention takes.
+cudaError_t attention_prefill(cudaStream_t stream, const Attention& args);
+cudaError_t attention_decode(cudaStream_t stream, const Attention& args);
+constexpr bool fast_attention(uint32_t head_dim, uint32_t group) {
+    return (head_dim == 64 || head_dim == 128) && group <= 16;
+}
 
 // Zeroes the rows of tokens [first_row, 64) of each of `heads` heads of a block; copies those of tokens [0, rows).
 cudaError_t clear_block_rows(cudaStream_t stream, uint8_t* block, uint32_t heads, uint32_t head_dim,

@@ -1,0 +1,300 @@
+// cuda_bench [bits] [speed] [ENGINE] | profile: what the CUDA engine computes, beside a CPU engine ("avx512" unless
+// named), and how fast: random weights in the shapes of Llama 3.2 1B. Times are of whole Engine::step calls on the
+// host's clock, logits delivered; medians. "of the limit" is the bytes a step must read (weights, keys and values) over
+// the time, against the bandwidth of a plain copy on the same card.
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
+
+#include "compute/engine.h"
+#include "compute/test_spec.h"
+
+namespace driftwood::compute {
+namespace {
+
+constexpr TestShape kLlama1B = {.layers = 16,
+                                .d_model = 2048,
+                                .heads = 32,
+                                .kv_heads = 8,
+                                .head_dim = 64,
+                                .d_ff = 8192,
+                                .vocab = 128256,
+                                .context = 131072,
+                                .tied = true};
+// What llama.cpp of August 2026 reached on an H200 with these shapes, Q4_0 (it has no bits to keep): tokens per second.
+constexpr double kPeerDecode = 991, kPeerPrefill = 49200, kPeerBatch256 = 17478;
+
+double seconds_now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median_seconds(uint32_t times, const std::function<void(uint32_t)>& body) {
+    std::vector<double> seconds(times);
+    for (uint32_t i = 0; i < times; ++i) {
+        const double begin = seconds_now();
+        body(i);
+        seconds[i] = seconds_now() - begin;
+    }
+    std::sort(seconds.begin(), seconds.end());
+    return seconds[times / 2];
+}
+
+struct Conversation {
+    std::vector<BlockId> blocks;
+    uint32_t length = 0;
+    std::vector<float> logits;
+
+    BatchItem item(Engine& engine, std::span<const uint32_t> tokens, bool want_logits = true) {
+        while (blocks.size() * kBlockTokens < length + tokens.size()) {
+            blocks.push_back(engine.pool().allocate().value());
+        }
+        logits.resize(want_logits ? engine.spec().vocab : 0);
+        BatchItem item{.tokens = tokens, .first_position = length, .blocks = blocks, .logits = logits, .error = {}};
+        length += static_cast<uint32_t>(tokens.size());
+        return item;
+    }
+    void release(Engine& engine) {
+        for (const BlockId block : blocks) engine.pool().release(block);
+        blocks.clear();
+        length = 0;
+    }
+};
+
+void run(Engine& engine, std::span<BatchItem> batch) {
+    engine.step(batch);
+    for (const BatchItem& item : batch) {
+        if (item.error) check_failed(item.error->message);
+    }
+}
+
+void feed(Engine& engine, Conversation& conversation, std::span<const uint32_t> tokens, size_t chunk) {
+    for (size_t at = 0; at < tokens.size(); at += chunk) {
+        const bool last = at + chunk >= tokens.size();
+        BatchItem item = conversation.item(engine, tokens.subspan(at, std::min(chunk, tokens.size() - at)), last);
+        run(engine, {&item, 1});
+    }
+}
+
+// ---- bits
+
+size_t different_bytes(Engine& a, const Conversation& x, Engine& b, const Conversation& y, size_t& compared) {
+    size_t wrong = 0;
+    const auto compare = [&](const void* p, const void* q, size_t size) {
+        compared += size;
+        if (std::memcmp(p, q, size) != 0) wrong += size;
+    };
+    compare(x.logits.data(), y.logits.data(), x.logits.size() * sizeof(float));
+    for (size_t i = 0; i < x.blocks.size(); ++i) {
+        const auto p = a.pool().bytes(x.blocks[i]);
+        compare(p.data(), b.pool().bytes(y.blocks[i]).data(), p.size());
+    }
+    return wrong;
+}
+
+bool check_bits(const char* title, const TestShape& shape, std::string_view host_name, uint32_t length) {
+    const TestModel model = make_test_model(shape, 5);
+    auto cuda = make_engine("cuda", model.spec, {.kv_blocks = 2048}).value();
+    auto host = make_engine(host_name, model.spec, {.kv_blocks = 512}).value();
+    const std::vector<uint32_t> tokens = test_tokens(shape.vocab, length + 8, 6);
+    const std::span<const uint32_t> prompt = std::span(tokens).first(length);
+
+    Conversation want;
+    feed(*host, want, prompt, 256);
+    size_t wrong = 0, compared = 0;
+    for (const size_t chunk : {size_t{512}, size_t{100}, size_t{31}}) {
+        Conversation got;
+        feed(*cuda, got, prompt, chunk);
+        wrong += different_bytes(*cuda, got, *host, want, compared);
+        got.release(*cuda);
+    }
+    // Decodes of many conversations in one step beside prompts: each as if alone.
+    std::vector<Conversation> many(7);
+    for (uint32_t i = 0; i < many.size(); ++i) feed(*cuda, many[i], prompt.first(length - 50 * i), 512);
+    std::vector<BatchItem> batch;
+    for (uint32_t i = 0; i < many.size(); ++i) {
+        batch.push_back(many[i].item(*cuda, prompt.subspan(length - 50 * i, i == 0 ? 0 : i == 1 ? 50 : i)));
+    }
+    batch.erase(batch.begin());
+    run(*cuda, batch);
+    wrong += different_bytes(*cuda, many[1], *host, want, compared);
+    for (uint32_t i = 0; i < 8; ++i) {
+        std::vector<BatchItem> step;
+        for (Conversation& one : many) {
+            if (&one == many.data() || &one == &many[1])
+                step.push_back(one.item(*cuda, std::span(tokens).subspan(length + i, 1)));
+        }
+        run(*cuda, step);
+        BatchItem item = want.item(*host, std::span(tokens).subspan(length + i, 1));
+        run(*host, {&item, 1});
+        wrong += different_bytes(*cuda, many[0], *host, want, compared);
+        wrong += different_bytes(*cuda, many[1], *host, want, compared);
+    }
+    std::printf(
+        "bits %-34s %5u tokens, chunks of 512, 100, 31, mixed steps, 8 decodes of 2: %.1f MB of logits and KV "
+        "compared with %s, %zu bytes differ\n",
+        title, length, static_cast<double>(compared) * 1e-6, std::string(host_name).c_str(), wrong);
+    std::fflush(stdout);
+    return wrong == 0;
+}
+
+// ---- speed
+
+double copy_tb_per_s() {
+    constexpr size_t kBytes = size_t{4} << 30;
+    void* from = nullptr;
+    void* to = nullptr;
+    cudaStream_t stream = nullptr;
+    if (cudaMalloc(&from, kBytes) != cudaSuccess || cudaMalloc(&to, kBytes) != cudaSuccess ||
+        cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess) {
+        check_failed("no memory for the copy");
+    }
+    cudaMemsetAsync(from, 0x5A, kBytes, stream);
+    cudaStreamSynchronize(stream);
+    const double seconds = median_seconds(9, [&](uint32_t) {
+        cudaMemcpyAsync(to, from, kBytes, cudaMemcpyDeviceToDevice, stream);
+        cudaStreamSynchronize(stream);
+    });
+    cudaFree(from);
+    cudaFree(to);
+    cudaStreamDestroy(stream);
+    return 2.0 * kBytes / seconds * 1e-12;
+}
+
+size_t weight_bytes(const DecoderSpec& spec) {
+    size_t bytes = spec.output.bytes.size();
+    for (const DecoderLayer& layer : spec.layer) {
+        for (const MatrixView* matrix :
+             {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w_gate, &layer.w_up, &layer.w_down}) {
+            bytes += matrix->bytes.size();
+        }
+    }
+    return bytes;
+}
+
+void bench_decode(Engine& engine, uint32_t depth, double limit) {
+    const DecoderSpec& spec = engine.spec();
+    const std::vector<uint32_t> tokens = test_tokens(spec.vocab, depth, 7);
+    Conversation one;
+    feed(engine, one, tokens, kMaxStepTokens);
+    const double seconds = median_seconds(100, [&](uint32_t) {
+        BatchItem item = one.item(engine, std::span(tokens).first(1));
+        run(engine, {&item, 1});
+    });
+    one.release(engine);
+    const double kv = static_cast<double>(engine.pool().layout().block_bytes()) / kBlockTokens * depth;
+    const double floor = (static_cast<double>(weight_bytes(spec)) + kv) / (limit * 1e12);
+    std::printf(
+        "decode, 1 conversation at %6u tokens: %8.1f us a step, %8.1f tok/s, %5.1f %% of the limit, %.2f x llama.cpp "
+        "(Q4_0)\n",
+        depth, seconds * 1e6, 1.0 / seconds, 100.0 * floor / seconds, 1.0 / seconds / kPeerDecode);
+    std::fflush(stdout);
+}
+
+void bench_prefill(Engine& engine, uint32_t length) {
+    const std::vector<uint32_t> tokens = test_tokens(engine.spec().vocab, length, 8);
+    const double seconds = median_seconds(length > 8192 ? 3 : 7, [&](uint32_t) {
+        Conversation one;
+        feed(engine, one, tokens, kMaxStepTokens);
+        one.release(engine);
+    });
+    std::printf("prefill of %6u tokens, %u a step:      %8.1f ms, %8.0f tok/s, %.2f x llama.cpp (4,096 tokens)\n",
+                length, kMaxStepTokens, seconds * 1e3, length / seconds, length / seconds / kPeerPrefill);
+    std::fflush(stdout);
+}
+
+void bench_batch(Engine& engine, uint32_t count) {
+    const uint32_t vocab = engine.spec().vocab;
+    const std::vector<uint32_t> tokens = test_tokens(vocab, 128 + count, 9);
+    std::vector<Conversation> all(count);
+    for (uint32_t i = 0; i < count; ++i) feed(engine, all[i], std::span(tokens).subspan(i, 128), 128);
+    const double begin = seconds_now();
+    for (uint32_t i = 0; i < 128; ++i) {
+        std::vector<BatchItem> batch;
+        for (uint32_t j = 0; j < count; ++j) batch.push_back(all[j].item(engine, std::span(tokens).subspan(j, 1)));
+        run(engine, batch);
+    }
+    const double seconds = seconds_now() - begin;
+    for (Conversation& one : all) one.release(engine);
+    std::printf(
+        "%3u conversations, 128 + 128 tokens:     %8.1f ms a step, %8.0f tok/s in total%s\n", count,
+        seconds * 1e3 / 128, count * 128 / seconds,
+        count == 256 ? (", " + std::to_string(count * 128 / seconds / kPeerBatch256) + " x llama.cpp").c_str() : "");
+    std::fflush(stdout);
+}
+
+void bench_speed() {
+    const double limit = copy_tb_per_s();
+    std::printf("limit: a copy on the card moves %.2f TB/s\n", limit);
+    const TestModel model = make_test_model(kLlama1B, 1);
+    auto engine = make_engine("cuda", model.spec, {.kv_blocks = 8192}).value();
+    std::printf("Llama 3.2 1B shapes, Q8_0, %.2f GB of weights a step\n",
+                static_cast<double>(weight_bytes(model.spec)) * 1e-9);
+    for (const uint32_t depth : {16U, 1024U, 8192U, 32768U}) bench_decode(*engine, depth, limit);
+    for (const uint32_t length : {512U, 4096U, 16384U}) bench_prefill(*engine, length);
+    for (const uint32_t count : {2U, 8U, 32U, 64U, 256U}) bench_batch(*engine, count);
+}
+
+// A few steps of each kind for a profiler.
+void profile() {
+    const TestModel model = make_test_model(kLlama1B, 1);
+    auto engine = make_engine("cuda", model.spec, {.kv_blocks = 1024}).value();
+    const std::vector<uint32_t> tokens = test_tokens(kLlama1B.vocab, 4096, 7);
+    Conversation one;
+    feed(*engine, one, std::span(tokens).first(1024), kMaxStepTokens);
+    for (uint32_t i = 0; i < 2; ++i) feed(*engine, one, std::span(tokens).first(1), 1);
+}
+
+int main_of(std::span<char*> arguments) {
+    if (arguments.size() == 1 && std::string_view(arguments[0]) == "profile") {
+        profile();
+        return 0;
+    }
+    bool bits = arguments.empty(), speed = arguments.empty();
+    std::string host = "avx512";
+    for (const std::string argument : arguments) {
+        bits |= argument == "bits";
+        speed |= argument == "speed";
+        if (argument != "bits" && argument != "speed") host = argument;
+    }
+    cudaDeviceProp card{};
+    if (cudaGetDeviceProperties(&card, 0) != cudaSuccess) {
+        std::fprintf(stderr, "cuda_bench: no NVIDIA card, or no driver for it\n");
+        return 2;
+    }
+    std::printf("card: %s, %d multiprocessors, %.0f GB\n", card.name, card.multiProcessorCount,
+                static_cast<double>(card.totalGlobalMem) * 1e-9);
+    bool same = true;
+    if (bits) {
+        TestShape wide = kLlama1B;  // Llama 3.1 8B's layers
+        wide.layers = 2;
+        wide.d_model = 4096;
+        wide.head_dim = 128;
+        wide.d_ff = 14336;
+        wide.vocab = 4000;
+        TestShape odd = {.layers = 2,
+                         .d_model = 96,
+                         .heads = 16,
+                         .kv_heads = 16,
+                         .head_dim = 26,
+                         .d_ff = 32,
+                         .vocab = 33,
+                         .context = 4096};
+        same &= check_bits("odd shapes", odd, host, 700);
+        same &= check_bits("Llama 3.1 8B layers", wide, host, 700);
+        same &= check_bits("Llama 3.2 1B", kLlama1B, host, 1500);
+    }
+    if (speed) bench_speed();
+    return same ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace driftwood::compute
+
+int main(int argc, char** argv) {
+    return driftwood::compute::main_of(std::span(argv + 1, static_cast<size_t>(argc - 1)));
+}
