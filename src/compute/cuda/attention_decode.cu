@@ -2,6 +2,7 @@
 // order. The first kernel leaves, for every head and chunk, m, l, the weights' unit and the integer sums; the second
 // finds the running maxima of all chunks at once, so that the chain over chunks is one fma and one product a step.
 #include "compute/cuda/attention.cuh"
+#include "compute/cuda/launch.cuh"
 #include "compute/cuda/layout.h"
 #include "compute/cuda/quantise.cuh"
 
@@ -33,6 +34,7 @@ __global__ void __launch_bounds__(kWarps * 32) attention_split_kernel(Attention 
     extern __shared__ __align__(16) uint8_t shared[];
     auto& chunk = *reinterpret_cast<Chunk<kHeadDim>*>(shared);
     __shared__ Exchange exchange;
+    wait_for_previous();
     const Sequences& s = args.sequences;
     const uint32_t row = args.decode_row[args.first_decode + blockIdx.z];
     const uint32_t index = blockIdx.x;
@@ -170,6 +172,7 @@ struct Factors {
 template <uint32_t kHeadDim>
 __global__ void __launch_bounds__(kHeadDim) attention_merge_kernel(Attention args) {
     __shared__ Factors factors[kMergeChunks];
+    wait_for_previous();
     const Sequences& s = args.sequences;
     const uint32_t row = args.decode_row[args.first_decode + blockIdx.y];
     const uint32_t head = blockIdx.x;
@@ -232,11 +235,11 @@ cudaError_t launch(cudaStream_t stream, const Attention& args) {
     if (allowed != cudaSuccess) return allowed;
     const Sequences& s = args.sequences;
     const dim3 split(args.max_chunks, s.kv_heads, args.decode_rows);
-    attention_split_kernel<kHeadDim><<<split, kWarps * 32, kShared, stream>>>(args);
-    const cudaError_t launched = cudaGetLastError();
+    const cudaError_t launched =
+        launch_overlapping(attention_split_kernel<kHeadDim>, split, kWarps * 32, kShared, stream, args);
     if (launched != cudaSuccess) return launched;
-    attention_merge_kernel<kHeadDim><<<dim3(s.heads, args.decode_rows), kHeadDim, 0, stream>>>(args);
-    return cudaGetLastError();
+    return launch_overlapping(attention_merge_kernel<kHeadDim>, dim3(s.heads, args.decode_rows), kHeadDim, 0, stream,
+                              args);
 }
 
 }  // namespace

@@ -59,23 +59,30 @@ Result<void> CudaEngine::make_buffers() {
     const size_t rows = kPassRows;
     const size_t q_width = size_t{spec_.heads} * spec_.head_dim;
     const size_t kv_width = size_t{spec_.kv_heads} * spec_.head_dim;
-    const auto widest = static_cast<uint32_t>(std::max({size_t{spec_.d_model}, size_t{spec_.d_ff}, q_width}));
-    const size_t groups = padded_groups(widest);
     DW_TRY(b.residual.hold(rows * spec_.d_model * sizeof(float)));
     for (DeviceBytes* buffer : {&b.q, &b.attended}) DW_TRY(buffer->hold(rows * q_width * sizeof(float)));
     for (DeviceBytes* buffer : {&b.k, &b.v}) DW_TRY(buffer->hold(rows * kv_width * sizeof(float)));
     for (DeviceBytes* buffer : {&b.gate, &b.up}) DW_TRY(buffer->hold(rows * spec_.d_ff * sizeof(float)));
     DW_TRY(b.q16.hold(rows * q_width * sizeof(int16_t)));
     DW_TRY(b.cq.hold(rows * spec_.heads * sizeof(float)));
-    DW_TRY(b.a8.hold(rows * groups * kTileCols));
-    DW_TRY(b.a8_scale.hold(rows * groups * sizeof(float)));
+    const size_t groups = padded_groups(std::max(spec_.d_model, static_cast<uint32_t>(q_width)));
+    const size_t pair_groups = padded_groups(spec_.d_ff);
+    // Tiles hold 16 tokens and whole super-blocks: what lies beyond the rows and columns is multiplied too, and means
+    // nothing, but for being finite.
+    const auto tiles = [&](DeviceBytes& buffer, size_t size) -> Result<void> {
+        DW_TRY(buffer.hold(size));
+        return check("clear activations", cudaMemsetAsync(buffer.as<void>(), 0, size, stream_.get()));
+    };
+    DW_TRY(tiles(b.a8, rows * groups * kTileCols));
+    DW_TRY(tiles(b.a8_scale, rows * groups * sizeof(float)));
+    DW_TRY(tiles(b.pair8, rows * pair_groups * kTileCols));
+    DW_TRY(tiles(b.pair8_scale, rows * pair_groups * sizeof(float)));
+    DW_TRY(b.large.hold(sizeof(uint32_t)));
     DW_TRY(b.fault.hold(rows * sizeof(uint32_t)));
     DW_TRY(b.host_fault.hold(rows * sizeof(uint32_t)));
     const size_t angles = size_t{spec_.context} * (spec_.head_dim / 2) * sizeof(float);
     for (DeviceBytes* buffer : {&b.cosine, &b.sine}) DW_TRY(buffer->hold(angles));
-    // Tiles hold 16 tokens; those beyond the rows are computed and thrown away, whatever they are.
-    DW_TRY(check("clear activations", cudaMemsetAsync(b.a8.as<void>(), 0, b.a8.size(), stream_.get())));
-    return check("clear scales", cudaMemsetAsync(b.a8_scale.as<void>(), 0, b.a8_scale.size(), stream_.get()));
+    return {};
 }
 
 Result<void> CudaEngine::hold_positions(uint32_t end) {
@@ -244,6 +251,7 @@ Result<void> CudaEngine::enqueue(const Pass& pass) {
     Buffers& b = buffers_;
     DW_TRY(
         check("clear faults", cudaMemsetAsync(b.fault.as<void>(), 0xFF, pass.rows * sizeof(uint32_t), stream_.get())));
+    DW_TRY(check("clear a flag", cudaMemsetAsync(b.large.as<void>(), 0, sizeof(uint32_t), stream_.get())));
     DW_TRY(
         check("embed", embed_q8_0(stream_.get(), weights_->embedding, pass.token, pass.rows, b.residual.as<float>())));
     for (uint32_t layer = 0; layer < spec_.layers; ++layer) {
@@ -263,12 +271,25 @@ Quantise CudaEngine::quantised(uint32_t cols, uint32_t layer, Place place, uint3
             .code = fault_code(layer, place)};
 }
 
-Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> products, uint32_t tokens, bool add) {
+Activations CudaEngine::activations(const DeviceBytes& q, const DeviceBytes& scale) const {
+    return {q.as<uint8_t>(), scale.as<float>(), buffers_.large.as<uint32_t>()};
+}
+
+Linear::Norm CudaEngine::norm(const float* weight, uint32_t layer, Place place) const {
+    return {buffers_.residual.as<float>(), weight, spec_.norm_eps, buffers_.fault.as<uint32_t>(),
+            fault_code(layer, place)};
+}
+
+Linear CudaEngine::plain(const Pass& pass, bool add) const {
     Linear linear;
-    linear.products = static_cast<uint32_t>(products.size());
-    linear.tokens = tokens;
+    linear.tokens = pass.rows;
     linear.x = activations();
     linear.add = add;
+    return linear;
+}
+
+Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> products, Linear linear) {
+    linear.products = static_cast<uint32_t>(products.size());
     std::copy(products.begin(), products.end(), linear.product);
     return check("multiply", linear_q8_0(stream_.get(), linear));
 }
@@ -276,9 +297,15 @@ Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> product
 Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
-    DW_TRY(check("attn_norm", norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kAttnNorm, pass.rows),
-                                            b.residual.as<float>(), w.attn_norm, spec_.norm_eps)));
-    DW_TRY(multiply({{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}}, pass.rows, false));
+    Linear qkv = plain(pass, false);
+    if (pass.rows <= kFusedTokens) {
+        qkv.norm = norm(w.attn_norm, layer, Place::kAttnNorm);
+    } else {
+        DW_TRY(check("attn_norm",
+                     norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kAttnNorm, pass.rows),
+                                   b.residual.as<float>(), w.attn_norm, spec_.norm_eps)));
+    }
+    DW_TRY(multiply({{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}}, qkv));
     const Sequences sequences{.rows = pass.rows,
                               .position = pass.position,
                               .table = pass.table,
@@ -302,7 +329,7 @@ Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
                                                     .k_code = fault_code(layer, Place::kKey),
                                                     .v_code = fault_code(layer, Place::kValue)})));
     DW_TRY(attend(layer, pass, sequences));
-    return multiply({{w.wo, b.residual.as<float>()}}, pass.rows, true);
+    return multiply({{w.wo, b.residual.as<float>()}}, plain(pass, true));
 }
 
 // Attention, and its output as activations.
@@ -343,12 +370,28 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass, const Sequence
 Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
-    DW_TRY(check("ffn_norm", norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kFfnNorm, pass.rows),
-                                           b.residual.as<float>(), w.ffn_norm, spec_.norm_eps)));
-    DW_TRY(multiply({{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}}, pass.rows, false));
-    DW_TRY(check("silu", silu_quantise(stream_.get(), quantised(spec_.d_ff, layer, Place::kFeedForward, pass.rows),
-                                       b.gate.as<float>(), b.up.as<float>())));
-    return multiply({{w.w_down, b.residual.as<float>()}}, pass.rows, true);
+    Linear pair = plain(pass, false);
+    if (pass.rows <= kFusedTokens) {
+        pair.norm = norm(w.ffn_norm, layer, Place::kFfnNorm);
+    } else {
+        DW_TRY(
+            check("ffn_norm", norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kFfnNorm, pass.rows),
+                                            b.residual.as<float>(), w.ffn_norm, spec_.norm_eps)));
+    }
+    Quantise silu = quantised(spec_.d_ff, layer, Place::kFeedForward, pass.rows);
+    if (pass.rows <= kPairTokens) {
+        pair.pair = pair_activations();
+        pair.fault = silu.fault;
+        pair.code = silu.code;
+    }
+    DW_TRY(multiply({{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}}, pair));
+    silu.out = pair_activations();
+    if (pass.rows > kPairTokens) {
+        DW_TRY(check("silu", silu_quantise(stream_.get(), silu, b.gate.as<float>(), b.up.as<float>())));
+    }
+    Linear down = plain(pass, true);
+    down.x = pair_activations();
+    return multiply({{w.w_down, b.residual.as<float>()}}, down);
 }
 
 // Logits of kLogitRows rows from `begin` on, into pinned memory; after the last of them, the faults.

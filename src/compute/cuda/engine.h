@@ -59,11 +59,12 @@ class CudaEngine final : public Engine {
     struct Buffers {
         DeviceBytes residual, q, k, v, attended, gate, up;  // f32 [rows, width]
         DeviceBytes q16, cq;
-        DeviceBytes a8, a8_scale;    // activations in tiles
-        DeviceBytes fault;           // [rows]
-        DeviceBytes cosine, sine;    // [context, head_dim / 2], filled as far as positions_ says
-        DeviceBytes part, part_sum;  // of attention over chunks side by side
-        DeviceBytes meta, logits;    // these four grow with the largest batch seen
+        DeviceBytes a8, a8_scale, pair8, pair8_scale;  // activations in tiles
+        DeviceBytes large;                             // one word
+        DeviceBytes fault;                             // [rows]
+        DeviceBytes cosine, sine;                      // [context, head_dim / 2], filled as far as positions_ says
+        DeviceBytes part, part_sum;                    // of attention over chunks side by side
+        DeviceBytes meta, logits;                      // these four grow with the largest batch seen
         PinnedBytes host_meta, host_fault, host_logits;
     };
 
@@ -84,9 +85,15 @@ class CudaEngine final : public Engine {
     Result<void> enqueue_logits(const Pass& pass, size_t begin);
     void deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) const;
     void drop_graphs();
-    Result<void> multiply(std::initializer_list<Linear::Product> products, uint32_t tokens, bool add);
+    Result<void> multiply(std::initializer_list<Linear::Product> products, Linear linear);
+    // Of rows that have tiles of activations: the sum with what is in y, or with add = false that alone.
+    Linear plain(const Pass& pass, bool add) const;
     Quantise quantised(uint32_t cols, uint32_t layer, Place place, uint32_t rows) const;
-    Activations activations() const { return {buffers_.a8.as<uint8_t>(), buffers_.a8_scale.as<float>()}; }
+    Activations activations(const DeviceBytes& q, const DeviceBytes& scale) const;
+    Activations activations() const { return activations(buffers_.a8, buffers_.a8_scale); }
+    // Of the feed-forward pair, whose input may be the other ones.
+    Activations pair_activations() const { return activations(buffers_.pair8, buffers_.pair8_scale); }
+    Linear::Norm norm(const float* weight, uint32_t layer, Place place) const;
 
     DecoderSpec spec_;
     Stream stream_;

@@ -30,7 +30,9 @@ struct TiledMatrix {
 struct Activations {
     uint8_t* q = nullptr;
     float* scale = nullptr;
+    uint32_t* large = nullptr;  // becomes 1 with the first scale of at least kLargeScale, for the rest of the pass
 };
+inline constexpr float kLargeScale = 0x1p100F;
 
 // Rows of activations to be made: `rows` rows of `cols` values; row i is row source[i] of the inputs (i without it).
 struct Quantise {
@@ -59,17 +61,32 @@ struct Linear {
         TiledMatrix matrix;
         float* y = nullptr;  // [tokens, matrix.rows]
     };
+    // The input as RMSNorm of rows of floats, made by the layer itself; at most kFusedTokens tokens.
+    struct Norm {
+        const float* x = nullptr;
+        const float* weight = nullptr;
+        float eps = 0.0F;
+        uint32_t* fault = nullptr;
+        uint32_t code = 0;
+    };
     Product product[3];
     uint32_t products = 0;
     uint32_t tokens = 0;
     Activations x;
+    Norm norm;  // where set: in place of x
     bool add = false;
-    // Where set: outputs are looked at, and what is not finite is noted for row source[t].
+    // Where set: products are gate and up, the output is SILU(gate) · up as activations; at most kPairTokens tokens.
+    Activations pair;
+    // Where set: outputs are looked at, and what is not finite is noted for row source[t] (t for a pair).
     uint32_t* fault = nullptr;
     const uint32_t* source = nullptr;
     uint32_t code = 0;
+    uint32_t row_tiles = 0;  // of all products; the launch fills it in
 };
+inline constexpr uint32_t kFusedTokens = 2;
+inline constexpr uint32_t kPairTokens = 8;
 cudaError_t linear_q8_0(cudaStream_t stream, const Linear& args);
+cudaError_t linear_small(cudaStream_t stream, const Linear& args);  // up to 32 tokens
 
 // One layer's view of a pass's sequences.
 struct Sequences {

@@ -1,5 +1,6 @@
 // Rules 5 and 7 on the card: RoPE, 16-bit rows, and what happens to rows of KV blocks in the documented layout (kv.h).
 #include "compute/cuda/kernels.h"
+#include "compute/cuda/launch.cuh"
 #include "compute/cuda/math.cuh"
 #include "compute/kv.h"
 
@@ -25,6 +26,7 @@ __host__ __device__ constexpr size_t head_bytes(uint32_t head_dim) {
 
 // A warp turns and quantises one head of one row: first the queries, then keys, then values.
 __global__ void rope_store_kernel(RopeStore args) {
+    wait_for_previous();
     const Sequences& s = args.sequences;
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t heads = s.heads + 2 * s.kv_heads;
@@ -121,8 +123,7 @@ __global__ void set_rows_kernel(uint8_t* to, const uint8_t* from, uint32_t head_
 cudaError_t rope_store(cudaStream_t stream, const RopeStore& args) {
     const Sequences& s = args.sequences;
     const uint32_t warps = s.rows * (s.heads + 2 * s.kv_heads);
-    rope_store_kernel<<<(warps + kWarps - 1) / kWarps, kThreads, 0, stream>>>(args);
-    return cudaGetLastError();
+    return launch_overlapping(rope_store_kernel, dim3((warps + kWarps - 1) / kWarps), kThreads, 0, stream, args);
 }
 
 cudaError_t clear_block_rows(cudaStream_t stream, uint8_t* block, uint32_t heads, uint32_t head_dim,

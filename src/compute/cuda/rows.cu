@@ -1,5 +1,6 @@
 // Rules 2, 4, 6 and 9 on the card: embedding rows, and the three ways in which activations are made.
 #include "compute/cuda/kernels.h"
+#include "compute/cuda/launch.cuh"
 #include "compute/cuda/layout.h"
 #include "compute/cuda/math.cuh"
 #include "compute/cuda/quantise.cuh"
@@ -16,6 +17,7 @@ __device__ void note(const Quantise& args, uint32_t source_row, bool finite) {
 }
 
 __global__ void embed_q8_0_kernel(TiledMatrix matrix, const uint32_t* tokens, float* out) {
+    wait_for_previous();
     const uint32_t token = tokens[blockIdx.x];
     const uint32_t groups = padded_groups(matrix.cols);
     const uint32_t row = token % kTileRows;
@@ -30,34 +32,22 @@ __global__ void embed_q8_0_kernel(TiledMatrix matrix, const uint32_t* tokens, fl
     }
 }
 
-// A block per row: each warp sums blocks of 256 values, one thread adds them up in order.
+// A block per row: each warp sums blocks of 256 values, then every thread adds them up in order.
 __global__ void norm_quantise_kernel(Quantise args, const float* x, const float* weight, float eps) {
     extern __shared__ float block_sum[];  // [blocks of 256]
-    __shared__ float factor;
+    wait_for_previous();
     const uint32_t warp = threadIdx.x / 32;
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t source = args.source == nullptr ? blockIdx.x : args.source[blockIdx.x];
     const float* values = x + static_cast<size_t>(source) * args.cols;
-    const uint32_t blocks = super_blocks_of(args.cols);
-    for (uint32_t block = warp; block < blocks; block += kWarps) {
-        float sum = 0.0F;
-        for (uint32_t i = block * 256 + lane; i < min(block * 256 + 256, args.cols); i += 32) {
-            sum = __fmaf_rn(values[i], values[i], sum);
-        }
-        for (uint32_t half = 16; half > 0; half /= 2) sum = __fadd_rn(sum, __shfl_down_sync(kAllLanes, sum, half));
+    for (uint32_t block = warp; block < super_blocks_of(args.cols); block += kWarps) {
+        const float sum = block_of_squares(values, args.cols, block);
         if (lane == 0) block_sum[block] = sum;
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-        float sum = 0.0F;
-        for (uint32_t block = 0; block < blocks; ++block) sum = __fadd_rn(sum, block_sum[block]);
-        const float mean = __fmaf_rn(sum, __fdiv_rn(1.0F, static_cast<float>(args.cols)), eps);
-        factor = __fdiv_rn(1.0F, __fsqrt_rn(mean));
-        note(args, source, magnitude_bits(sum) < kInfinityBits);
-    }
-    __syncthreads();
-    const uint32_t groups = padded_groups(args.cols);
     bool finite = true;
+    const float factor = norm_factor(block_sum, args.cols, eps, finite);
+    const uint32_t groups = padded_groups(args.cols);
     for (uint32_t group = warp; group < groups; group += kWarps) {
         const uint32_t i = group * kGroup + lane;
         const float y = i < args.cols ? __fmul_rn(__fmul_rn(values[i], factor), weight[i]) : 0.0F;
@@ -69,6 +59,7 @@ __global__ void norm_quantise_kernel(Quantise args, const float* x, const float*
 // A warp per group; Value(i) gives the value of index i of all inputs.
 template <class Value>
 __global__ void quantise_kernel(Quantise args, Value value) {
+    wait_for_previous();
     const uint32_t group = blockIdx.y * kWarps + threadIdx.x / 32;
     const uint32_t groups = padded_groups(args.cols);
     if (group >= groups) return;
@@ -92,22 +83,19 @@ struct SiluTimes {
 template <class Value>
 cudaError_t launch_quantise(cudaStream_t stream, const Quantise& args, Value value) {
     const dim3 grid(args.rows, (padded_groups(args.cols) + kWarps - 1) / kWarps);
-    quantise_kernel<<<grid, kThreads, 0, stream>>>(args, value);
-    return cudaGetLastError();
+    return launch_overlapping(quantise_kernel<Value>, grid, kThreads, 0, stream, args, value);
 }
 
 }  // namespace
 
 cudaError_t embed_q8_0(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows,
                        float* out) {
-    embed_q8_0_kernel<<<rows, kThreads, 0, stream>>>(matrix, tokens, out);
-    return cudaGetLastError();
+    return launch_overlapping(embed_q8_0_kernel, dim3(rows), kThreads, 0, stream, matrix, tokens, out);
 }
 
 cudaError_t norm_quantise(cudaStream_t stream, const Quantise& args, const float* x, const float* weight, float eps) {
     const size_t shared = super_blocks_of(args.cols) * sizeof(float);
-    norm_quantise_kernel<<<args.rows, kThreads, shared, stream>>>(args, x, weight, eps);
-    return cudaGetLastError();
+    return launch_overlapping(norm_quantise_kernel, dim3(args.rows), kThreads, shared, stream, args, x, weight, eps);
 }
 
 cudaError_t quantise(cudaStream_t stream, const Quantise& args, const float* x) {

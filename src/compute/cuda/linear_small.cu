@@ -1,0 +1,251 @@
+// Rule 3 on the card for few tokens (decode): what counts is to read the weights once, at the memory's speed. A block
+// owns one or a few tiles of 16 rows; its warps take a super-block each, fetch weights straight into registers, the
+// first ones before the kernel ahead has ended, and hand their partial sums t to the threads that add them up in order.
+//
+// With up to kFusedTokens tokens a block makes its activations itself, by the norm ahead of the layer: a few
+// microseconds of one block, hidden behind the weights on their way. The feed-forward pair gives SILU(gate) · up, again
+// as activations: 32 outputs of a block are a group.
+#include "compute/constants.h"
+#include "compute/cuda/launch.cuh"
+#include "compute/cuda/linear.cuh"
+#include "compute/cuda/quantise.cuh"
+
+namespace driftwood::compute::cuda {
+
+namespace {
+
+constexpr uint32_t kMostWarps = 16;
+constexpr uint32_t kPairTiles = 4;  // of a block that makes a group of SILU(gate) · up: gate, up, gate, up
+
+enum class From : uint8_t { kTiles, kNorm };
+
+// A warp's weights of one tile and super-block.
+struct Piece {
+    uint4 w[8];
+    uint4 d0, d1;  // scales of rows g and g + 8
+};
+
+__device__ uint4 load_once(const void* from) {
+    uint4 x;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "l"(from));
+    return x;
+}
+
+__device__ void load_piece(Piece& piece, const TiledMatrix& matrix, uint32_t tile, uint32_t sb) {
+    const uint32_t lane = threadIdx.x % 32;
+    const size_t at = static_cast<size_t>(tile) * super_blocks_of(matrix.cols) + sb;
+    const uint8_t* tiles = matrix.tiles + at * 8 * kTileBytes + lane * 16;
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) piece.w[j] = load_once(tiles + j * kTileBytes);
+    const uint16_t* scales = matrix.scales + at * kScaleRow;
+    piece.d0 = load_once(scales + lane / 4 * 8);
+    piece.d1 = load_once(scales + (lane / 4 + 8) * 8);
+}
+
+// Half j of 8 halves that lie in 4 words.
+__device__ float scale_of(const uint4& halves, uint32_t j) {
+    const uint32_t word = j / 2 == 0 ? halves.x : j / 2 == 1 ? halves.y : j / 2 == 2 ? halves.z : halves.w;
+    return __half2float(__ushort_as_half(static_cast<uint16_t>(j % 2 == 0 ? word & 0xFFFFU : word >> 16)));
+}
+
+// Activations of up to 8 tokens that a block made for itself.
+struct Own {
+    uint2* q;      // [group][lane]
+    float* scale;  // [group][8 tokens]
+};
+
+template <uint32_t kTokens, From kFrom>
+__device__ void multiply_piece(const Piece& piece, const Linear& args, const Own& own, uint32_t sb, uint32_t groups,
+                               float* part) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t g = lane / 4;
+    const uint32_t t = lane % 4;
+    float sum[kTokens / 8][4] = {};
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) {
+        const uint32_t a[4] = {piece.w[j].x, piece.w[j].y, piece.w[j].z, piece.w[j].w};
+        const float da = scale_of(piece.d0, j);
+        const float db = scale_of(piece.d1, j);
+        const uint32_t group = sb * 8 + j;
+#pragma unroll
+        for (uint32_t n = 0; n < kTokens / 8; ++n) {
+            uint2 b;
+            float2 s;
+            if constexpr (kFrom == From::kNorm) {
+                b = own.q[group * 32 + lane];
+                s = *reinterpret_cast<const float2*>(own.scale + group * 8 + 2 * t);
+            } else {
+                const size_t tile = static_cast<size_t>(n / 2) * groups + group;
+                b = *reinterpret_cast<const uint2*>(args.x.q + tile * kTileBytes + lane * 16 + n % 2 * 8);
+                s = *reinterpret_cast<const float2*>(args.x.scale + tile * kTileRows + n % 2 * 8 + 2 * t);
+            }
+            int32_t i[4] = {};
+            mma_s8s8(i, a, b.x, b.y);
+            sum[n][0] = __fmaf_rn(da, __fmul_rn(static_cast<float>(i[0]), s.x), sum[n][0]);
+            sum[n][1] = __fmaf_rn(da, __fmul_rn(static_cast<float>(i[1]), s.y), sum[n][1]);
+            sum[n][2] = __fmaf_rn(db, __fmul_rn(static_cast<float>(i[2]), s.x), sum[n][2]);
+            sum[n][3] = __fmaf_rn(db, __fmul_rn(static_cast<float>(i[3]), s.y), sum[n][3]);
+        }
+    }
+#pragma unroll
+    for (uint32_t n = 0; n < kTokens / 8; ++n) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4; ++i) part[(n * 8 + 2 * t + i % 2) * kTileRows + g + i / 2 * 8] = sum[n][i];
+    }
+}
+
+// RMSNorm and quantisation of all tokens into the block's own activations.
+__device__ void norm_tokens(const Linear& args, const Own& own, float* block_sum) {
+    const Linear::Norm& norm = args.norm;
+    const uint32_t cols = args.product[0].matrix.cols;
+    const uint32_t warp = threadIdx.x / 32;
+    const uint32_t warps = blockDim.x / 32;
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t blocks = super_blocks_of(cols);
+    for (uint32_t i = warp; i < blocks * args.tokens; i += warps) {
+        const float sum = block_of_squares(norm.x + static_cast<size_t>(i / blocks) * cols, cols, i % blocks);
+        if (lane == 0) block_sum[i] = sum;
+    }
+    __syncthreads();
+    for (uint32_t token = 0; token < args.tokens; ++token) {
+        bool finite = true;
+        const float factor = norm_factor(block_sum + token * blocks, cols, norm.eps, finite);
+        for (uint32_t group = warp; group < blocks * 8; group += warps) {
+            const uint32_t i = group * kGroup + lane;
+            const float y =
+                i < cols ? __fmul_rn(__fmul_rn(norm.x[static_cast<size_t>(token) * cols + i], factor), norm.weight[i])
+                         : 0.0F;
+            const Group made = quantise_group(y);
+            finite &= made.finite;
+            if (lane % 4 == 0) {
+                // As activation_byte, for 8 tokens: the word of columns 16 h + 4 t… of lane 4 token + t.
+                auto* words = reinterpret_cast<uint32_t*>(own.q + group * 32 + token * 4 + lane % 16 / 4);
+                words[lane / 16] = made.word;
+            }
+            if (lane == 0) own.scale[group * 8 + token] = made.scale;
+        }
+        if (!finite && blockIdx.x == 0) atomicMin(norm.fault + token, norm.code);
+    }
+    __syncthreads();
+}
+
+// Tile number i of a block, among all of the products' tiles.
+template <bool kPair>
+__device__ Linear::Product tile_product(const Linear& args, uint32_t tiles, uint32_t i, uint32_t& tile) {
+    if constexpr (kPair) {
+        tile = blockIdx.x * 2 + i / 2;
+        return args.product[i % 2];
+    }
+    return product_of(args, blockIdx.x * tiles + i, kTileRows, tile);
+}
+
+template <uint32_t kTokens, From kFrom, bool kPair>
+__global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear args, uint32_t tiles_each) {
+    constexpr uint32_t kOutputs = kTileRows * kTokens;
+    const uint32_t warps = blockDim.x / 32;
+    extern __shared__ __align__(16) float shared[];
+    float* part = shared;                          // [2][warps][kOutputs]
+    float* results = part + 2 * warps * kOutputs;  // [kPairTiles][kOutputs], of pairs
+    float* block_sum = results + (kPair ? kPairTiles * kOutputs : 0);
+    const uint32_t super_blocks = super_blocks_of(args.product[0].matrix.cols);
+    const uint32_t groups = super_blocks * kGroupsPerSuperBlock;
+    Own own;
+    own.scale = block_sum + super_blocks * kTokens;
+    own.q = reinterpret_cast<uint2*>(own.scale + groups * 8);
+    const uint32_t warp = threadIdx.x / 32;
+    const uint32_t rounds = (super_blocks + warps - 1) / warps;
+    const uint32_t tiles = kPair ? kPairTiles : min(tiles_each, args.row_tiles - blockIdx.x * tiles_each);
+
+    const auto load = [&](Piece& piece, uint32_t item) {
+        const uint32_t sb = item % rounds * warps + warp;
+        uint32_t tile = 0;
+        const Linear::Product product = tile_product<kPair>(args, tiles_each, item / rounds, tile);
+        if (sb < super_blocks) load_piece(piece, product.matrix, tile, sb);
+    };
+    Piece now, next;
+    load(now, 0);
+    wait_for_previous();
+    if constexpr (kFrom == From::kNorm) norm_tokens(args, own, block_sum);
+
+    constexpr uint32_t kEach = kOutputs <= 128 ? 1 : kOutputs / 128;  // outputs of a thread: there are 128 at least
+    float acc[kEach] = {};
+    for (uint32_t item = 0; item < tiles * rounds; ++item) {
+        if (item + 1 < tiles * rounds) load(next, item + 1);
+        const uint32_t first = item % rounds * warps;
+        float* round = part + item % 2 * warps * kOutputs;
+        if (first + warp < super_blocks) {
+            multiply_piece<kTokens, kFrom>(now, args, own, first + warp, groups, round + warp * kOutputs);
+        }
+        __syncthreads();
+        const bool last = item % rounds + 1 == rounds;
+        uint32_t tile = 0;
+        const Linear::Product product = tile_product<kPair>(args, tiles_each, item / rounds, tile);
+#pragma unroll
+        for (uint32_t e = 0; e < kEach; ++e) {
+            const uint32_t output = e * blockDim.x + threadIdx.x;
+            if (output >= kOutputs) break;
+            for (uint32_t i = 0; i < min(warps, super_blocks - first); ++i) {
+                acc[e] = __fadd_rn(acc[e], round[i * kOutputs + output]);
+            }
+            if (!last) continue;
+            if constexpr (kPair) {
+                results[item / rounds * kOutputs + output] = acc[e];
+            } else {
+                put(args, product, tile * kTileRows + output % kTileRows, output / kTileRows, acc[e]);
+            }
+            acc[e] = 0.0F;
+        }
+        now = next;
+    }
+    if constexpr (kPair) {
+        __syncthreads();
+        const uint32_t lane = threadIdx.x % 32;
+        for (uint32_t token = warp; token < args.tokens; token += warps) {
+            const float* gate = results + lane / 16 * 2 * kOutputs + token * kTileRows + lane % 16;
+            const float value = __fmul_rn(silu(gate[0]), gate[kOutputs]);
+            const uint32_t out_groups = padded_groups(args.product[0].matrix.rows);
+            if (!store_group(args.pair, token, blockIdx.x, out_groups, value)) {
+                atomicMin(args.fault + token, args.code);
+            }
+        }
+    }
+}
+
+template <uint32_t kTokens, From kFrom, bool kPair>
+cudaError_t launch(cudaStream_t stream, Linear args) {
+    const uint32_t super_blocks = super_blocks_of(args.product[0].matrix.cols);
+    const uint32_t warps = super_blocks >= kMostWarps ? kMostWarps : super_blocks > 4 ? 8 : 4;
+    constexpr uint32_t kOutputs = kTileRows * kTokens;
+    size_t shared = 2 * warps * kOutputs * sizeof(float);
+    if (kPair) shared += kPairTiles * kOutputs * sizeof(float);
+    if (kFrom == From::kNorm) {
+        shared += super_blocks * (kTokens * sizeof(float) + 8 * (8 * sizeof(float) + 32 * sizeof(uint2)));
+    }
+    const auto kernel = linear_small_kernel<kTokens, kFrom, kPair>;
+    const cudaError_t allowed =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (allowed != cudaSuccess) return allowed;
+    args.row_tiles = 0;
+    for (uint32_t i = 0; i < args.products; ++i) args.row_tiles += tiles_of(args.product[i].matrix.rows);
+    // Matrices of many rows: a few tiles a block, one on its way while another is multiplied.
+    const uint32_t each = args.row_tiles >= 2048 ? 4 : 1;
+    const uint32_t blocks = kPair ? args.row_tiles / kPairTiles : (args.row_tiles + each - 1) / each;
+    return launch_overlapping(kernel, dim3(blocks), warps * 32, shared, stream, args, each);
+}
+
+}  // namespace
+
+cudaError_t linear_small(cudaStream_t stream, const Linear& args) {
+    const bool norm = args.norm.x != nullptr;
+    const bool pair = args.pair.q != nullptr;
+    if (norm && pair) return launch<8, From::kNorm, true>(stream, args);
+    if (norm) return launch<8, From::kNorm, false>(stream, args);
+    if (pair) return launch<8, From::kTiles, true>(stream, args);
+    if (args.tokens <= 8) return launch<8, From::kTiles, false>(stream, args);
+    if (args.tokens <= 16) return launch<16, From::kTiles, false>(stream, args);
+    return launch<32, From::kTiles, false>(stream, args);
+}
+
+}  // namespace driftwood::compute::cuda
