@@ -185,13 +185,17 @@ void bench_decode(Engine& engine, uint32_t depth, double limit) {
         BatchItem item = one.item(engine, std::span(tokens).first(1));
         run(engine, {&item, 1});
     });
+    const double silent = median_seconds(30, [&](uint32_t) {
+        BatchItem item = one.item(engine, std::span(tokens).first(1), false);
+        run(engine, {&item, 1});
+    });
     one.release(engine);
     const double kv = static_cast<double>(engine.pool().layout().block_bytes()) / kBlockTokens * depth;
     const double floor = (static_cast<double>(weight_bytes(spec)) + kv) / (limit * 1e12);
     std::printf(
         "decode, 1 conversation at %6u tokens: %8.1f us a step, %8.1f tok/s, %5.1f %% of the limit, %.2f x llama.cpp "
-        "(Q4_0)\n",
-        depth, seconds * 1e6, 1.0 / seconds, 100.0 * floor / seconds, 1.0 / seconds / kPeerDecode);
+        "(Q4_0); without logits %.1f us\n",
+        depth, seconds * 1e6, 1.0 / seconds, 100.0 * floor / seconds, 1.0 / seconds / kPeerDecode, silent * 1e6);
     std::fflush(stdout);
 }
 

@@ -1,6 +1,9 @@
 // Whole models: the bits of logits and KV must not depend on how the work is cut up or on who does it.
 #include "compute/engine.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cfenv>
 #include <cmath>
@@ -260,12 +263,87 @@ TEST_P(EngineOf, an_error_clears_the_rows_of_its_step_and_keeps_earlier_ones) {
     BatchItem item = sequence.item(*engine, tokens);
     engine->step({&item, 1});
     ASSERT_TRUE(item.error);
-    EXPECT_NE(item.error->message.find("layers.0.attn_norm"), std::string::npos) << item.error->message;
+    EXPECT_NE(item.error->message.find("layers.0.k"), std::string::npos) << item.error->message;
     EXPECT_NE(item.error->message.find("position 130"), std::string::npos) << item.error->message;
     std::vector<uint8_t> after = sequence.kv(*engine);
     EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin()));
     EXPECT_TRUE(std::all_of(after.begin() + static_cast<ptrdiff_t>(before.size()), after.end(),
                             [](uint8_t b) { return b == 0; }));
+}
+
+// ---- blocks move
+
+// A file in memory with the blocks of a sequence.
+int kv_file(const TestSequence& sequence, const Engine& engine) {
+    const std::vector<uint8_t> bytes = sequence.kv(engine);
+    const int fd = memfd_create("kv", MFD_CLOEXEC);
+    EXPECT_GE(fd, 0);
+    EXPECT_EQ(pwrite(fd, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+    return fd;
+}
+
+TEST_P(EngineOf, a_conversation_goes_on_from_another_engines_file_and_back_with_the_same_bits) {
+    const TestModel model = make_test_model({.d_model = 128, .kv_heads = 1, .head_dim = 64}, 141);
+    const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 260, 142);
+    const auto engine = make(model.spec);
+    const auto reference = test_engine("reference", model.spec);
+    const TestSequence want = run_sequence(*reference, tokens, 130);
+    // Each leg takes over from a file what the one before computed, and goes on for some tokens: 100, 70, 90.
+    TestSequence sequence = run_sequence(*reference, std::span(tokens).first(100), 100);
+    Engine* from = reference.get();
+    for (const uint32_t count : {70U, 90U}) {
+        Engine* to = from == engine.get() ? reference.get() : engine.get();
+        const int fd = kv_file(sequence, *from);
+        TestSequence moved = sequence;
+        moved.blocks = to->pool().adopt(fd, 0, static_cast<uint32_t>(sequence.blocks.size())).value();
+        for (const BlockId block : moved.blocks) EXPECT_TRUE(to->pool().validate(block).ok());
+        BatchItem item = moved.item(*to, std::span(tokens).subspan(moved.length, count));
+        to->step({&item, 1});
+        for (const BlockId block : moved.blocks) EXPECT_TRUE(to->pool().check_intact(block).ok());
+        ASSERT_FALSE(item.error) << item.error->message;
+        close(fd);
+        sequence = std::move(moved);
+        from = to;
+    }
+    expect_same(*from, sequence, *reference, want);
+}
+
+TEST_P(EngineOf, a_block_is_zero_when_handed_out_again_and_copies_only_the_rows_asked_for) {
+    const TestModel model = make_test_model({}, 151);
+    const auto engine = make(model.spec, {.kv_blocks = 3});
+    KvPool& pool = engine->pool();
+    const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 64, 152);
+    for (int round = 0; round < 3; ++round) {
+        const TestSequence sequence = run_sequence(*engine, tokens, 40);
+        const BlockId copy = pool.allocate().value();
+        pool.copy(sequence.blocks[0], copy, 50);
+        std::vector<uint8_t> rows(sequence.kv(*engine));
+        const std::span<const uint8_t> copied = pool.bytes(copy);
+        EXPECT_FALSE(std::equal(rows.begin(), rows.end(), copied.begin()));
+        clear_block_rows(pool.layout(), rows.data(), 50);
+        EXPECT_TRUE(std::equal(rows.begin(), rows.end(), copied.begin()));
+        pool.clear_rows(sequence.blocks[0], 50);
+        EXPECT_TRUE(sequence.kv(*engine) == rows);
+        for (const BlockId block : {sequence.blocks[0], copy}) {
+            pool.release(block);
+            const BlockId again = pool.allocate().value();
+            const std::span<const uint8_t> bytes = pool.bytes(again);
+            EXPECT_TRUE(std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; }));
+            // A step that writes row 0 brings back what lies on the device, not only its mirror: all else is zero
+            // there.
+            BatchItem item{.tokens = std::span(tokens).first(1),
+                           .first_position = 0,
+                           .blocks = {&again, 1},
+                           .logits = {},
+                           .error = {}};
+            engine->step({&item, 1});
+            const std::vector<uint8_t> got(pool.bytes(again).begin(), pool.bytes(again).end());
+            std::vector<uint8_t> first_row = got;
+            clear_block_rows(pool.layout(), first_row.data(), 1);
+            EXPECT_TRUE(got == first_row);
+            pool.release(again);
+        }
+    }
 }
 
 // The reference is the last of them.

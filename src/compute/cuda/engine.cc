@@ -298,7 +298,7 @@ Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
     Linear qkv = plain(pass, false);
-    if (pass.rows <= kFusedTokens) {
+    if (pass.rows <= kFusedTokens && spec_.d_model <= kFusedCols) {
         qkv.norm = norm(w.attn_norm, layer, Place::kAttnNorm);
     } else {
         DW_TRY(check("attn_norm",
@@ -371,7 +371,7 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
     Linear pair = plain(pass, false);
-    if (pass.rows <= kFusedTokens) {
+    if (pass.rows <= kFusedTokens && spec_.d_model <= kFusedCols) {
         pair.norm = norm(w.ffn_norm, layer, Place::kFfnNorm);
     } else {
         DW_TRY(

@@ -61,7 +61,8 @@ struct Linear {
         TiledMatrix matrix;
         float* y = nullptr;  // [tokens, matrix.rows]
     };
-    // The input as RMSNorm of rows of floats, made by the layer itself; at most kFusedTokens tokens.
+    // The input as RMSNorm of rows of floats, made by the layer itself; at most kFusedTokens tokens
+    // of kFusedCols values.
     struct Norm {
         const float* x = nullptr;
         const float* weight = nullptr;
@@ -84,6 +85,7 @@ struct Linear {
     uint32_t row_tiles = 0;  // of all products; the launch fills it in
 };
 inline constexpr uint32_t kFusedTokens = 2;
+inline constexpr uint32_t kFusedCols = 4096;
 inline constexpr uint32_t kPairTokens = 8;
 cudaError_t linear_q8_0(cudaStream_t stream, const Linear& args);
 cudaError_t linear_small(cudaStream_t stream, const Linear& args);  // up to 32 tokens

@@ -56,7 +56,7 @@ __device__ void load_stage(Stage<kRows, kTokens>& stage, const Linear& args, con
 // two. That product overflows for scales of 2^104 and more, which kLarge does by conversion.
 template <uint32_t kM, bool kLarge, uint32_t kRows, uint32_t kTokens>
 __device__ void multiply_stage(const Stage<kRows, kTokens>& stage, uint32_t warp_row, uint32_t warp_token,
-                               float (&acc)[kM][4][4]) {
+                               const int32_t (&start)[4], float (&acc)[kM][4][4]) {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t g = lane / 4;
     const uint32_t t = lane % 4;
@@ -84,9 +84,8 @@ __device__ void multiply_stage(const Stage<kRows, kTokens>& stage, uint32_t warp
             const float db = __half2float(__ushort_as_half(scale[(g + 8) * 8 + j]));
 #pragma unroll
             for (uint32_t n = 0; n < 4; ++n) {
-                constexpr int32_t kStart = kLarge ? 0 : static_cast<int32_t>(kRoundMagicBits);
                 int32_t i[4];
-                mma_s8s8_from(i, a, n % 2 == 0 ? b[n / 2].x : b[n / 2].z, n % 2 == 0 ? b[n / 2].y : b[n / 2].w, kStart);
+                mma_s8s8_from(i, a, n % 2 == 0 ? b[n / 2].x : b[n / 2].z, n % 2 == 0 ? b[n / 2].y : b[n / 2].w, start);
                 float f[4];
 #pragma unroll
                 for (uint32_t k = 0; k < 4; ++k) {
@@ -124,6 +123,13 @@ __global__ void __launch_bounds__(kLargeThreads<kRows, kTokens, kM>) linear_larg
     const uint32_t warp_row = threadIdx.x / 32 % kWarpRows;
     const uint32_t warp_token = threadIdx.x / 32 / kWarpRows;
     const bool large = *args.x.large != 0;
+    // Four registers for the whole kernel: the compiler, which must not know that they are equal, would make them anew
+    // for each mma.
+    int32_t start[4];
+#pragma unroll
+    for (int32_t& bits : start) {
+        asm volatile("mov.b32 %0, %1;" : "=r"(bits) : "r"(large ? 0 : static_cast<int32_t>(kRoundMagicBits)));
+    }
 
     float acc[kM][4][4] = {};
     load_stage(stages[0], args, product.matrix, row_tile, token_tile, 0);
@@ -136,9 +142,9 @@ __global__ void __launch_bounds__(kLargeThreads<kRows, kTokens, kM>) linear_larg
         cp_async_wait<1>();
         __syncthreads();
         if (large) {
-            multiply_stage<kM, true>(stages[sb % 2], warp_row, warp_token, acc);
+            multiply_stage<kM, true>(stages[sb % 2], warp_row, warp_token, start, acc);
         } else {
-            multiply_stage<kM, false>(stages[sb % 2], warp_row, warp_token, acc);
+            multiply_stage<kM, false>(stages[sb % 2], warp_row, warp_token, start, acc);
         }
         __syncthreads();
     }
@@ -205,9 +211,9 @@ cudaError_t linear_q8_0(cudaStream_t stream, const Linear& args) {
     // Tiles as large as still give every multiprocessor something.
     constexpr uint32_t kEnough = 120;
     const uint32_t wide = (args.tokens + 127) / 128;
-    if (args.tokens > 64 && wide * row_blocks<128>(args) >= 2 * kEnough) return launch_large<128, 128, 4>(stream, args);
-    if ((args.tokens + 63) / 64 * row_blocks<128>(args) >= kEnough) return launch_large<128, 64, 2>(stream, args);
-    return launch_large<64, 64, 2>(stream, args);
+    if (args.tokens > 64 && wide * row_blocks<128>(args) >= 2 * kEnough) return launch_large<128, 128, 2>(stream, args);
+    if ((args.tokens + 63) / 64 * row_blocks<128>(args) >= kEnough) return launch_large<128, 64, 1>(stream, args);
+    return launch_large<64, 64, 1>(stream, args);
 }
 
 }  // namespace driftwood::compute::cuda

@@ -96,37 +96,46 @@ __device__ void multiply_piece(const Piece& piece, const Linear& args, const Own
     }
 }
 
-// RMSNorm and quantisation of all tokens into the block's own activations.
-__device__ void norm_tokens(const Linear& args, const Own& own, float* block_sum) {
+// RMSNorm and quantisation of all tokens into the block's own activations. A warp has a super-block of each token in
+// its registers; `weight` are the norm's, fetched before.
+__device__ void norm_tokens(const Linear& args, const Own& own, const float (&weight)[8], float* block_sum) {
     const Linear::Norm& norm = args.norm;
     const uint32_t cols = args.product[0].matrix.cols;
     const uint32_t warp = threadIdx.x / 32;
-    const uint32_t warps = blockDim.x / 32;
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t blocks = super_blocks_of(cols);
-    for (uint32_t i = warp; i < blocks * args.tokens; i += warps) {
-        const float sum = block_of_squares(norm.x + static_cast<size_t>(i / blocks) * cols, cols, i % blocks);
-        if (lane == 0) block_sum[i] = sum;
+    float x[kFusedTokens][8];
+    if (warp < blocks) {
+#pragma unroll
+        for (uint32_t token = 0; token < kFusedTokens; ++token) {
+            if (token < args.tokens) {
+                const float* row = norm.x + static_cast<size_t>(token) * cols;
+                const float sum = block_of_squares(row, cols, warp, x[token]);
+                if (lane == 0) block_sum[token * blocks + warp] = sum;
+            }
+        }
     }
     __syncthreads();
-    for (uint32_t token = 0; token < args.tokens; ++token) {
-        bool finite = true;
-        const float factor = norm_factor(block_sum + token * blocks, cols, norm.eps, finite);
-        for (uint32_t group = warp; group < blocks * 8; group += warps) {
-            const uint32_t i = group * kGroup + lane;
-            const float y =
-                i < cols ? __fmul_rn(__fmul_rn(norm.x[static_cast<size_t>(token) * cols + i], factor), norm.weight[i])
-                         : 0.0F;
-            const Group made = quantise_group(y);
-            finite &= made.finite;
-            if (lane % 4 == 0) {
-                // As activation_byte, for 8 tokens: the word of columns 16 h + 4 t… of lane 4 token + t.
-                auto* words = reinterpret_cast<uint32_t*>(own.q + group * 32 + token * 4 + lane % 16 / 4);
-                words[lane / 16] = made.word;
+    if (warp < blocks) {
+#pragma unroll
+        for (uint32_t token = 0; token < kFusedTokens; ++token) {
+            if (token >= args.tokens) break;
+            bool finite = true;
+            const float factor = norm_factor(block_sum + token * blocks, cols, norm.eps, finite);
+#pragma unroll
+            for (uint32_t j = 0; j < 8; ++j) {
+                const uint32_t group = warp * 8 + j;
+                const Group made = quantise_group(__fmul_rn(__fmul_rn(x[token][j], factor), weight[j]));
+                finite &= made.finite;
+                if (lane % 4 == 0) {
+                    // As activation_byte, for 8 tokens: the word of columns 16 h + 4 t… of lane 4 token + t.
+                    auto* words = reinterpret_cast<uint32_t*>(own.q + group * 32 + token * 4 + lane % 16 / 4);
+                    words[lane / 16] = made.word;
+                }
+                if (lane == 0) own.scale[group * 8 + token] = made.scale;
             }
-            if (lane == 0) own.scale[group * 8 + token] = made.scale;
+            if (!finite && blockIdx.x == 0) atomicMin(norm.fault + token, norm.code);
         }
-        if (!finite && blockIdx.x == 0) atomicMin(norm.fault + token, norm.code);
     }
     __syncthreads();
 }
@@ -166,8 +175,16 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear ar
     };
     Piece now, next;
     load(now, 0);
+    float norm_weight[8];
+    if constexpr (kFrom == From::kNorm) {
+#pragma unroll
+        for (uint32_t j = 0; j < 8; ++j) {
+            const uint32_t i = warp * kSuperBlock + j * 32 + threadIdx.x % 32;
+            norm_weight[j] = i < args.product[0].matrix.cols ? args.norm.weight[i] : 0.0F;
+        }
+    }
     wait_for_previous();
-    if constexpr (kFrom == From::kNorm) norm_tokens(args, own, block_sum);
+    if constexpr (kFrom == From::kNorm) norm_tokens(args, own, norm_weight, block_sum);
 
     constexpr uint32_t kEach = kOutputs <= 128 ? 1 : kOutputs / 128;  // outputs of a thread: there are 128 at least
     float acc[kEach] = {};
@@ -216,7 +233,7 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear ar
 template <uint32_t kTokens, From kFrom, bool kPair>
 cudaError_t launch(cudaStream_t stream, Linear args) {
     const uint32_t super_blocks = super_blocks_of(args.product[0].matrix.cols);
-    const uint32_t warps = super_blocks >= kMostWarps ? kMostWarps : super_blocks > 4 ? 8 : 4;
+    const uint32_t warps = super_blocks > 8 ? kMostWarps : super_blocks > 4 ? 8 : 4;
     constexpr uint32_t kOutputs = kTileRows * kTokens;
     size_t shared = 2 * warps * kOutputs * sizeof(float);
     if (kPair) shared += kPairTiles * kOutputs * sizeof(float);

@@ -38,9 +38,9 @@ __device__ inline bool store_group(const Activations& out, uint32_t row, uint32_
     return made.finite;
 }
 
-// The sum of squares of one block of 256 values of a row of n, in lane 0.
-__device__ inline float block_of_squares(const float* x, uint32_t n, uint32_t block) {
-    float value[8];
+// The sum of squares, in lane 0, of one block of 256 values of a row of n, and the lane's values: value[j] is of the
+// block's group j.
+__device__ inline float block_of_squares(const float* x, uint32_t n, uint32_t block, float (&value)[8]) {
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) {
         const uint32_t i = block * kSuperBlock + j * 32 + threadIdx.x % 32;

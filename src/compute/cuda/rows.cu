@@ -41,7 +41,8 @@ __global__ void norm_quantise_kernel(Quantise args, const float* x, const float*
     const uint32_t source = args.source == nullptr ? blockIdx.x : args.source[blockIdx.x];
     const float* values = x + static_cast<size_t>(source) * args.cols;
     for (uint32_t block = warp; block < super_blocks_of(args.cols); block += kWarps) {
-        const float sum = block_of_squares(values, args.cols, block);
+        float value[8];
+        const float sum = block_of_squares(values, args.cols, block, value);
         if (lane == 0) block_sum[block] = sum;
     }
     __syncthreads();

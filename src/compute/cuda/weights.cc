@@ -40,6 +40,10 @@ Result<void> Weights::floats(std::span<const float> values, const Stream& stream
 }
 
 Result<Weights> Weights::upload(const DecoderSpec& spec, const Stream& stream) {
+    if (spec.activation_bits != ActivationBits::k8) {
+        return error(ErrorCode::kUnsupported,
+                     "[compute.cuda] activations: want 8 bits, got 16; use an engine of the CPU");
+    }
     Weights w;
     size_t most = spec.output.bytes.size();
     for (const DecoderLayer& layer : spec.layer)
