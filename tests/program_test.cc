@@ -169,6 +169,68 @@ TEST(ProgramTest, tokenize_lists_tokens_that_spell_the_text) {
     EXPECT_EQ(spelled, "My name is Ada.");
 }
 
+TEST(ProgramTest, synth_writes_a_model_once_and_the_same_from_the_same_seed) {
+    const file::TestDirectory directory;
+    const std::string shape =
+        " --like demo --layers 1 --d-model 64 --heads 2 --kv-heads 1 --head-dim 32 --d-ff 96 --vocab 600";
+    const Json one = driftwood_json("synth " + directory.file("a.gguf") + shape + " --seed 3");
+    EXPECT_EQ(one["bytes"], std::filesystem::file_size(directory.file("a.gguf")));
+    ASSERT_EQ(driftwood("synth " + directory.file("b.gguf") + shape + " --seed 3").exit_code, 0);
+    ASSERT_EQ(driftwood("synth " + directory.file("c.gguf") + shape + " --seed 4").exit_code, 0);
+    const auto identity = [&](const char* name) {
+        return driftwood_json("inspect " + directory.file(name))["compute_identity"];
+    };
+    EXPECT_EQ(identity("a.gguf"), identity("b.gguf"));
+    EXPECT_NE(identity("a.gguf"), identity("c.gguf"));
+    EXPECT_EQ(driftwood_json("inspect " + directory.file("a.gguf"))["vocab"], 600);
+
+    const Outcome refused = driftwood("synth " + directory.file("a.gguf") + shape);
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_NE(refused.output.find("--force"), std::string::npos) << refused.output;
+    EXPECT_EQ(identity("a.gguf"), identity("b.gguf"));
+    EXPECT_EQ(driftwood("synth --force " + directory.file("a.gguf") + shape + " --seed 4").exit_code, 0);
+    EXPECT_EQ(identity("a.gguf"), identity("c.gguf"));
+
+    const Outcome nonsense = driftwood("synth " + directory.file("d.gguf") + " --like demo --kv-heads 4");
+    EXPECT_EQ(nonsense.exit_code, 1);
+    EXPECT_NE(nonsense.output.find("kv_heads"), std::string::npos) << nonsense.output;
+    EXPECT_FALSE(std::filesystem::exists(directory.file("d.gguf")));
+}
+
+TEST(ProgramTest, bench_measures_what_it_was_asked_for) {
+    const Outcome ran =
+        driftwood("bench -m demo -p 8,16 -n 2 -d 0,70 -t 1,2 --sessions 1,3 -r 2 -o json", "2>/dev/null");
+    ASSERT_EQ(ran.exit_code, 0) << ran.output;
+    const Json rows = Json::parse(ran.output, nullptr, false);
+    ASSERT_TRUE(rows.is_array()) << ran.output;
+    EXPECT_EQ(rows.size(), 3U * 2 * 2 * 2);
+    for (const Json& row : rows) {
+        EXPECT_EQ(row["n_prompt"].get<int>() == 0, row["n_gen"].get<int>() != 0);
+        EXPECT_EQ(row["samples_ts"].size(), 2U);
+        const double tokens =
+            row["n_sessions"].get<double>() * (row["n_prompt"].get<double>() + row["n_gen"].get<double>());
+        EXPECT_NEAR(row["samples_ts"][0].get<double>() * row["samples_ns"][0].get<double>() * 1e-9, tokens,
+                    tokens * 1e-9);
+        EXPECT_GT(row["bandwidth_share"].get<double>(), 0.0);
+        EXPECT_GT(row["peak_bytes_per_s"].get<double>(), 0.0);
+    }
+    const Outcome table = driftwood("bench -m demo -p 0 -n 1 -d 5 -r 1");
+    EXPECT_NE(table.output.find("tg1 @ d5"), std::string::npos) << table.output;
+    const Outcome csv = driftwood("bench -m demo -p 4 -n 0 -r 1 -o csv", "2>/dev/null");
+    EXPECT_EQ(csv.output.find("cpu_info,"), 0U) << csv.output;
+}
+
+TEST(ProgramTest, bench_refuses_what_it_cannot_measure) {
+    for (const char* arguments :
+         {"bench -m demo -p 0 -n 0", "bench -m demo -p 1-", "bench -m demo -p 5-1", "bench -m demo -b 0",
+          "bench -m demo -p 2-8*1", "bench -m demo -n 1 -d 1000000 -p 0", "bench -m demo --isa none",
+          "bench -m /nowhere.gguf", "bench -m demo -p 99999999999", "bench --like nothing"}) {
+        const Outcome refused = driftwood(arguments);
+        EXPECT_EQ(refused.exit_code, 1) << arguments << ": " << refused.output;
+        EXPECT_NE(refused.output.find("driftwood: ["), std::string::npos) << arguments << ": " << refused.output;
+    }
+}
+
 TEST(ProgramTest, errors_name_the_thing_and_set_the_exit_code) {
     const Outcome missing = driftwood("thaw /nonexistent/ada.actor");
     EXPECT_EQ(missing.exit_code, 1);

@@ -25,6 +25,8 @@ int main(int argc, char** argv) {
     add_thaw(app, exit_code);
     add_inspect(app, exit_code);
     add_chain(app, exit_code);
+    add_bench(app, exit_code);
+    add_synth(app, exit_code);
     add_logits(app, exit_code);
     add_tokenize(app, exit_code);
     add_demo_worker(app, exit_code);

@@ -1,6 +1,8 @@
 #include "model/gguf_writer.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "model/gguf.h"
 
@@ -25,7 +27,7 @@ void put_string(Bytes& out, std::string_view text) {
 
 void put_type(Bytes& out, GgufType type) { put(out, static_cast<uint32_t>(type)); }
 
-void align(Bytes& out) { out.resize((out.size() + kAlignment - 1) / kAlignment * kAlignment); }
+uint64_t aligned(uint64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
@@ -64,7 +66,15 @@ void GgufWriter::i32s(std::string_view key, std::span<const int32_t> values) {
 }
 
 void GgufWriter::tensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape, std::vector<uint8_t> data) {
-    tensors_.push_back({std::string(name), type, std::move(shape), std::move(data)});
+    const uint64_t size = data.size();
+    tensor(name, type, std::move(shape), size, 1, [bytes = std::move(data)](uint64_t offset, std::span<uint8_t> out) {
+        std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
+    });
+}
+
+void GgufWriter::tensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape, uint64_t size_bytes,
+                        uint64_t unit_bytes, TensorSource source) {
+    tensors_.push_back({std::string(name), type, std::move(shape), size_bytes, unit_bytes, std::move(source)});
 }
 
 void GgufWriter::drop(std::string_view name) {
@@ -72,7 +82,8 @@ void GgufWriter::drop(std::string_view name) {
     std::erase_if(tensors_, [&](const Tensor& tensor) { return tensor.name == name; });
 }
 
-std::vector<uint8_t> GgufWriter::finish() const {
+// Everything before the first tensor's data, padded.
+std::vector<uint8_t> GgufWriter::header() const {
     Bytes out = {'G', 'G', 'U', 'F'};
     put(out, uint32_t{3});
     put(out, uint64_t{tensors_.size()});
@@ -88,12 +99,48 @@ std::vector<uint8_t> GgufWriter::finish() const {
         for (const uint64_t extent : tensor.shape) put(out, extent);
         put(out, tensor.type);
         put(out, offset);
-        offset += (tensor.data.size() + kAlignment - 1) / kAlignment * kAlignment;
+        offset += aligned(tensor.size_bytes);
     }
+    if (!tensors_.empty()) out.resize(aligned(out.size()));
+    return out;
+}
+
+Result<void> GgufWriter::write(const std::function<Result<void>(std::span<const uint8_t>)>& sink) const {
+    Bytes piece = header();
+    // Hands over full pieces; what is left stays.
+    const auto flush = [&]() -> Result<void> {
+        size_t at = 0;
+        for (; piece.size() - at >= kPieceBytes; at += kPieceBytes)
+            DW_TRY(sink(std::span(piece).subspan(at, kPieceBytes)));
+        piece.erase(piece.begin(), piece.begin() + static_cast<ptrdiff_t>(at));
+        return {};
+    };
     for (const Tensor& tensor : tensors_) {
-        align(out);
-        out.insert(out.end(), tensor.data.begin(), tensor.data.end());
+        piece.resize(aligned(piece.size()));
+        const uint64_t chunk = std::max<uint64_t>(1, kPieceBytes / tensor.unit_bytes) * tensor.unit_bytes;
+        for (uint64_t offset = 0; offset < tensor.size_bytes; offset += chunk) {
+            const uint64_t count = std::min(chunk, tensor.size_bytes - offset);
+            piece.resize(piece.size() + count);
+            tensor.source(offset, std::span(piece).last(count));
+            DW_TRY(flush());
+        }
     }
+    DW_TRY(flush());
+    return piece.empty() ? Result<void>() : sink(piece);
+}
+
+uint64_t GgufWriter::size_bytes() const {
+    uint64_t size = header().size();
+    for (const Tensor& tensor : tensors_) size = aligned(size) + tensor.size_bytes;
+    return size;
+}
+
+std::vector<uint8_t> GgufWriter::finish() const {
+    Bytes out;
+    write([&](std::span<const uint8_t> piece) -> Result<void> {
+        out.insert(out.end(), piece.begin(), piece.end());
+        return {};
+    }).value();  // this sink takes everything
     return out;
 }
 

@@ -6,7 +6,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -25,7 +28,19 @@ struct SynthShape {
     uint32_t context = 1024;
     bool tied = true;  // the output matrix is the embedding
     bool rope_freqs = false;
+    float rope_theta = 10000.0F;
 };
+
+// Shapes of models that people use, by name ("llama-3.2-1b").
+struct SynthPreset {
+    std::string_view name;
+    SynthShape shape;
+};
+std::span<const SynthPreset> synth_presets();
+std::optional<SynthShape> synth_preset(std::string_view name);
+
+// Numbers among the model's weights; a tied output counts once.
+uint64_t parameter_count(const SynthShape& shape);
 
 // The first ids are <|bos|> <|user|> <|assistant|> <|system|> <|end|>, then the 256 bytes; the rest are words made of
 // letters, each by one merge.
@@ -36,7 +51,7 @@ inline constexpr const char* kSynthTemplate =
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
 
-// kInvalidArgument names the shape that makes no sense.
+// A writer that makes each tensor's bytes as they are written. kInvalidArgument names the shape that makes no sense.
 Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed);
 
 // The file's bytes.

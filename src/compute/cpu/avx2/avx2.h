@@ -2,6 +2,8 @@
 // reference/reference.h, with the same bits; see kernels.h for what each takes and returns.
 #pragma once
 
+#include <cstdint>
+
 #include "compute/gemm.h"
 #include "compute/kernels.h"
 #include "compute/rows.h"
@@ -27,5 +29,8 @@ const GemmKernels& gemm_kernels();
 
 // Rule 10, rows.
 const RowKernels& row_kernels();
+
+// For cpu/peak.h: does multiply-adds of 8-bit numbers in registers and says how many.
+uint64_t multiply_adds(uint64_t rounds);
 
 }  // namespace driftwood::compute::avx2

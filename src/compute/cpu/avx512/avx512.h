@@ -28,4 +28,7 @@ const GemmKernels& gemm_kernels();
 // Rule 10, rows.
 const RowKernels& row_kernels();
 
+// For cpu/peak.h: does multiply-adds of 8-bit numbers in registers and says how many.
+uint64_t multiply_adds(uint64_t rounds);
+
 }  // namespace driftwood::compute::avx512

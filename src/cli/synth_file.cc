@@ -1,0 +1,91 @@
+#include "cli/synth_file.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+#include "file/atomic_file.h"
+
+namespace driftwood::cli {
+namespace {
+
+constexpr uint64_t kCachedSeed = 1;
+
+std::filesystem::path cache_directory() {
+    const auto variable = [](const char* name) {
+        const char* value = std::getenv(name);
+        return std::string(value == nullptr ? "" : value);
+    };
+    if (const std::string own = variable("DRIFTWOOD_CACHE"); !own.empty()) return own;
+    if (const std::string xdg = variable("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/driftwood";
+    if (const std::string home = variable("HOME"); !home.empty()) return home + "/.cache/driftwood";
+    return std::filesystem::temp_directory_path() / "driftwood";
+}
+
+}  // namespace
+
+std::string synth_preset_names() {
+    std::string names;
+    for (const model::SynthPreset& preset : model::synth_presets()) {
+        names += (names.empty() ? "" : ", ") + std::string(preset.name);
+    }
+    return names;
+}
+
+std::string synth_quant_names() { return "q8_0"; }
+
+Result<model::SynthShape> synth_shape(const std::string& like, const std::string& quant) {
+    const auto shape = model::synth_preset(like);
+    if (!shape) {
+        return error(ErrorCode::kInvalidArgument, "[synth] --like '" + like + "': want one of " + synth_preset_names());
+    }
+    std::string lower = quant;
+    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (lower != "q8_0") {
+        return error(ErrorCode::kInvalidArgument,
+                     "[synth] --quant '" + quant + "': want one of " + synth_quant_names());
+    }
+    return *shape;
+}
+
+Result<uint64_t> write_synth_file(const std::string& path, const model::SynthShape& shape, uint64_t seed,
+                                  const SynthFileOptions& options) {
+    DW_ASSIGN(const model::GgufWriter writer, model::synth_gguf(shape, seed));
+    file::SystemFileOps ops;
+    if (!options.replace && ops.exists(path)) {
+        return error(ErrorCode::kAlreadyExists, "[synth] " + path + ": is there already; --force replaces it");
+    }
+    const uint64_t size = writer.size_bytes();
+    DW_ASSIGN(file::AtomicFile out, file::AtomicFile::create(ops, path, size));
+    uint64_t written = 0;
+    DW_TRY(writer.write([&](std::span<const uint8_t> piece) -> Result<void> {
+        DW_TRY(out.write(written, piece));
+        written += piece.size();
+        if (options.progress) {
+            std::fprintf(stderr, "\r%s: %3.0f %%", path.c_str(),
+                         100.0 * static_cast<double>(written) / static_cast<double>(size));
+        }
+        return {};
+    }));
+    if (options.progress) std::fprintf(stderr, "\r\033[K");
+    // It can be made again, so it need not survive a power loss; what appears is whole all the same.
+    DW_TRY(out.publish({.replace = options.replace, .durable = false}));
+    return size;
+}
+
+Result<std::string> cached_synth_file(const std::string& like, const std::string& quant, bool progress) {
+    DW_ASSIGN(const model::SynthShape shape, synth_shape(like, quant));
+    const std::filesystem::path directory = cache_directory() / "models";
+    std::error_code failed;
+    std::filesystem::create_directories(directory, failed);
+    if (failed) return error(ErrorCode::kIo, "[synth] " + directory.string() + ": " + failed.message());
+    const std::string path = directory / ("synth-" + like + "-" + quant + ".gguf");
+    if (std::filesystem::exists(path, failed)) return path;
+    if (progress) std::fprintf(stderr, "%s: made once, for this and later measurements\n", path.c_str());
+    DW_TRY(write_synth_file(path, shape, kCachedSeed, {.replace = true, .progress = progress}));
+    return path;
+}
+
+}  // namespace driftwood::cli
