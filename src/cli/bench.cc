@@ -217,7 +217,7 @@ void add_bench(CLI::App& app, int& exit_code) {
     command->add_option("-r,--repetitions", options->repetitions, "Times that each test is measured")
         ->capture_default_str()
         ->check(CLI::Range(1, 10000));
-    command->add_option("--isa", options->isa, "Engine: auto, or a name from `driftwood logits --help`")
+    command->add_option("--isa", options->isa, "Engine: auto, or one of those that `driftwood logits --help` lists")
         ->capture_default_str();
     const std::map<std::string, BenchFormat> formats = {
         {"md", BenchFormat::kMarkdown}, {"csv", BenchFormat::kCsv}, {"json", BenchFormat::kJson}};
