@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <vector>
 
 #include "file/atomic_file.h"
 
@@ -12,6 +13,7 @@ namespace driftwood::cli {
 namespace {
 
 constexpr uint64_t kCachedSeed = 1;
+constexpr size_t kPieceBytes = size_t{4} << 20;  // a multiple of file::kHoleBytes
 
 std::filesystem::path cache_directory() {
     const auto variable = [](const char* name) {
@@ -59,16 +61,29 @@ Result<uint64_t> write_synth_file(const std::string& path, const model::SynthSha
     }
     const uint64_t size = writer.size_bytes();
     DW_ASSIGN(file::AtomicFile out, file::AtomicFile::create(ops, path, size));
+    // The writer's pieces are of any size; the file takes them in units of kPieceBytes.
+    std::vector<uint8_t> gathered;
     uint64_t written = 0;
-    DW_TRY(writer.write([&](std::span<const uint8_t> piece) -> Result<void> {
-        DW_TRY(out.write(written, piece));
-        written += piece.size();
+    const auto flush = [&](size_t count) -> Result<void> {
+        DW_TRY(out.write(written, std::span(gathered).first(count)));
+        written += count;
+        gathered.erase(gathered.begin(), gathered.begin() + static_cast<ptrdiff_t>(count));
         if (options.progress) {
-            std::fprintf(stderr, "\r%s: %3.0f %%", path.c_str(),
-                         100.0 * static_cast<double>(written) / static_cast<double>(size));
+            const double percent = 100.0 * static_cast<double>(written) / static_cast<double>(size);
+            std::fprintf(stderr, "\r%s: %3.0f %%", path.c_str(), percent);
+        }
+        return {};
+    };
+    DW_TRY(writer.write([&](std::span<const uint8_t> piece) -> Result<void> {
+        while (!piece.empty()) {
+            const size_t take = std::min(piece.size(), kPieceBytes - gathered.size());
+            gathered.insert(gathered.end(), piece.begin(), piece.begin() + static_cast<ptrdiff_t>(take));
+            piece = piece.subspan(take);
+            if (gathered.size() == kPieceBytes) DW_TRY(flush(kPieceBytes));
         }
         return {};
     }));
+    DW_TRY(flush(gathered.size()));
     if (options.progress) std::fprintf(stderr, "\r\033[K");
     // It can be made again, so it need not survive a power loss; what appears is whole all the same.
     DW_TRY(out.publish({.replace = options.replace, .durable = false}));

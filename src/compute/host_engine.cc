@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "compute/constants.h"
 #include "compute/reference/reference.h"
@@ -12,8 +13,8 @@ namespace {
 
 constexpr uint32_t kPassRows = 512;   // rows that share one reading of the weights
 constexpr uint32_t kLogitRows = 32;   // rows whose logits are computed together
-constexpr size_t kTaskBytes = 32768;  // weights that one task of a linear layer reads, about
-constexpr uint32_t kRowTile = 16;     // kernels work on this many rows of a matrix at once
+constexpr size_t kTaskBytes = 65536;  // weights that one task of a linear layer reads, about
+constexpr uint32_t kRowTile = 32;     // kernels work on this many rows of a matrix at once
 
 }  // namespace
 
@@ -124,43 +125,76 @@ void HostEngine::note(uint32_t row, uint32_t layer, Place place, bool finite) {
     if (finite) return;
     // Tasks of one kernel may meet on a row; they bring the same code, and later kernels do not replace it.
     uint32_t none = 0;
-    std::atomic_ref<uint32_t>(buffers_->fault[row])
+    std::atomic_ref<uint32_t>(buffers_->fault[origin_[row]])
         .compare_exchange_strong(none, fault_code(layer, place), std::memory_order_relaxed);
 }
 
-void HostEngine::report_faults(std::span<BatchItem> batch) {
-    for (uint32_t i = 0; i < rows_.size(); ++i) {
+void HostEngine::report_faults(std::span<BatchItem> batch, std::span<const StepRow> rows) {
+    for (uint32_t i = 0; i < rows.size(); ++i) {
         const uint32_t code = buffers_->fault[i];
-        BatchItem& item = batch[rows_[i].item];
-        if (code != 0 && !item.error) item.error = fault_error(code, rows_[i].position);
+        BatchItem& item = batch[rows[i].item];
+        if (code != 0 && !item.error) item.error = fault_error(code, rows[i].position);
     }
 }
 
 // ---- the decoder
 
 void HostEngine::run_pass(std::span<BatchItem> batch) {
-    buffers_->hold(spec_, static_cast<uint32_t>(rows_.size()));
+    const std::span<const StepRow> rows = rows_;
+    buffers_->hold(spec_, static_cast<uint32_t>(rows.size()));
+    origin_.resize(rows.size());
+    std::iota(origin_.begin(), origin_.end(), 0U);
     embed();
     for (uint32_t layer = 0; layer < spec_.layers; ++layer) run_layer(layer, batch);
     logits();
-    report_faults(batch);
+    report_faults(batch, rows);
 }
 
 void HostEngine::run_layer(uint32_t layer, std::span<const BatchItem> batch) {
+    keys_and_values(layer, batch);
+    if (layer + 1 == spec_.layers) keep_rows_with_logits();
+    if (rows_.empty()) return;
     attention_block(layer, batch);
     feed_forward_block(layer);
 }
 
-void HostEngine::attention_block(uint32_t layer, std::span<const BatchItem> batch) {
+void HostEngine::keys_and_values(uint32_t layer, std::span<const BatchItem> batch) {
     const DecoderLayer& w = spec_.layer[layer];
     Buffers& b = *buffers_;
     const auto tokens = static_cast<uint32_t>(rows_.size());
     norm_and_quantise(w.attn_norm, kinds({&w.wq, &w.wk, &w.wv}), layer, Place::kAttnNorm);
     multiply({{w.wq, b.q.data(), tokens}, {w.wk, b.k.data(), tokens}, {w.wv, b.v.data(), tokens}});
     rope_and_store(layer, batch);
+}
+
+// What the last layer makes of a row serves that row's logits alone: rows without are done once their keys and values
+// are stored.
+void HostEngine::keep_rows_with_logits() {
+    Buffers& b = *buffers_;
+    const auto move_row = [](auto& buffer, size_t width, size_t from, size_t to) {
+        std::copy_n(buffer.begin() + static_cast<ptrdiff_t>(from * width), width,
+                    buffer.begin() + static_cast<ptrdiff_t>(to * width));
+    };
+    kept_.clear();
+    for (uint32_t i = 0; i < rows_.size(); ++i) {
+        if (rows_[i].logits == nullptr) continue;
+        const size_t to = kept_.size();
+        kept_.push_back(rows_[i]);
+        if (to == i) continue;
+        move_row(b.residual, spec_.d_model, i, to);
+        move_row(b.q16, size_t{spec_.heads} * spec_.head_dim, i, to);
+        move_row(b.cq, spec_.heads, i, to);
+        origin_[to] = i;
+    }
+    rows_ = kept_;
+}
+
+void HostEngine::attention_block(uint32_t layer, std::span<const BatchItem> batch) {
+    const DecoderLayer& w = spec_.layer[layer];
+    Buffers& b = *buffers_;
     attend(layer, batch);
     quantise(b.attended.data(), spec_.heads * spec_.head_dim, kinds({&w.wo}), layer, Place::kAttention);
-    multiply({{w.wo, b.delta.data(), tokens}});
+    multiply({{w.wo, b.delta.data(), static_cast<uint32_t>(rows_.size())}});
     add_to_residual();
 }
 
@@ -170,11 +204,13 @@ void HostEngine::feed_forward_block(uint32_t layer) {
     const auto tokens = static_cast<uint32_t>(rows_.size());
     norm_and_quantise(w.ffn_norm, kinds({&w.w_gate, &w.w_up}), layer, Place::kFfnNorm);
     multiply({{w.w_gate, b.gate.data(), tokens}, {w.w_up, b.up.data(), tokens}});
+    const KindSet down_kinds = kinds({&w.w_down});
+    hold_quantised(tokens, spec_.d_ff, down_kinds);
     threads_.run(tokens, [&](uint32_t row) {
         float* gate = b.gate.data() + size_t{row} * spec_.d_ff;
         kernels_.silu_multiply(gate, b.up.data() + size_t{row} * spec_.d_ff, spec_.d_ff, gate);
+        note(row, layer, Place::kFeedForward, quantise_row(gate, spec_.d_ff, down_kinds, row));
     });
-    quantise(b.gate.data(), spec_.d_ff, kinds({&w.w_down}), layer, Place::kFeedForward);
     multiply({{w.w_down, b.delta.data(), tokens}});
     add_to_residual();
 }
@@ -191,20 +227,16 @@ void HostEngine::embed() {
     });
 }
 
-// Logits of the rows that want them, kLogitRows at a time.
+// Logits of the rows that are left, kLogitRows at a time.
 void HostEngine::logits() {
     Buffers& b = *buffers_;
     const size_t d = spec_.d_model;
-    std::vector<uint32_t> wanted;
-    for (uint32_t i = 0; i < rows_.size(); ++i) {
-        if (rows_[i].logits != nullptr) wanted.push_back(i);
-    }
     const KindSet output_kinds = kinds({&spec_.output});
-    for (size_t begin = 0; begin < wanted.size(); begin += kLogitRows) {
-        const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, wanted.size() - begin));
+    for (uint32_t begin = 0; begin < rows_.size(); begin += kLogitRows) {
+        const uint32_t count = std::min(kLogitRows, static_cast<uint32_t>(rows_.size()) - begin);
         hold_quantised(count, spec_.d_model, output_kinds);
         threads_.run(count, [&](uint32_t i) {
-            const uint32_t row = wanted[begin + i];
+            const uint32_t row = begin + i;
             float* normed = b.normed.data() + i * d;
             bool finite = kernels_.rms_norm(b.residual.data() + row * d, spec_.output_norm.data(), spec_.d_model,
                                             spec_.norm_eps, normed);
@@ -212,13 +244,13 @@ void HostEngine::logits() {
             note(row, spec_.layers, Place::kOutputNorm, finite);
         });
         if (count > 1) b.logits.resize(size_t{count} * spec_.vocab);
-        float* out = count > 1 ? b.logits.data() : rows_[wanted[begin]].logits;
+        float* out = count > 1 ? b.logits.data() : rows_[begin].logits;
         multiply({{spec_.output, out, count}});
         threads_.run(count, [&](uint32_t i) {
-            const uint32_t row = wanted[begin + i];
+            const StepRow& row = rows_[begin + i];
             float* from = out + size_t{i} * spec_.vocab;
-            note(row, spec_.layers, Place::kLogits, kernels_.all_finite(from, spec_.vocab));
-            if (from != rows_[row].logits) std::memcpy(rows_[row].logits, from, spec_.vocab * sizeof(float));
+            note(begin + i, spec_.layers, Place::kLogits, kernels_.all_finite(from, spec_.vocab));
+            if (from != row.logits) std::memcpy(row.logits, from, spec_.vocab * sizeof(float));
         });
     }
 }
@@ -236,12 +268,15 @@ HostEngine::KindSet HostEngine::kinds(std::initializer_list<const MatrixView*> m
 void HostEngine::norm_and_quantise(std::span<const float> weight, KindSet kinds, uint32_t layer, Place place) {
     Buffers& b = *buffers_;
     const size_t d = spec_.d_model;
-    threads_.run(static_cast<uint32_t>(rows_.size()), [&](uint32_t row) {
+    const auto tokens = static_cast<uint32_t>(rows_.size());
+    hold_quantised(tokens, spec_.d_model, kinds);
+    threads_.run(tokens, [&](uint32_t row) {
         float* normed = b.normed.data() + row * d;
-        note(row, layer, place,
-             kernels_.rms_norm(b.residual.data() + row * d, weight.data(), spec_.d_model, spec_.norm_eps, normed));
+        bool finite =
+            kernels_.rms_norm(b.residual.data() + row * d, weight.data(), spec_.d_model, spec_.norm_eps, normed);
+        finite &= quantise_row(normed, spec_.d_model, kinds, row);
+        note(row, layer, place, finite);
     });
-    quantise(b.normed.data(), spec_.d_model, kinds, layer, place);
 }
 
 void HostEngine::quantise(const float* x, uint32_t cols, KindSet kinds, uint32_t layer, Place place) {

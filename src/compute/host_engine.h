@@ -43,6 +43,8 @@ class HostEngine final : public Engine {
     void run_pass(std::span<BatchItem> batch);
     void embed();
     void run_layer(uint32_t layer, std::span<const BatchItem> batch);
+    void keys_and_values(uint32_t layer, std::span<const BatchItem> batch);
+    void keep_rows_with_logits();
     void attention_block(uint32_t layer, std::span<const BatchItem> batch);
     void feed_forward_block(uint32_t layer);
     void logits();
@@ -59,7 +61,7 @@ class HostEngine final : public Engine {
     void add_to_residual();
     // Notes the first place where a row's numbers were not finite.
     void note(uint32_t row, uint32_t layer, Place place, bool finite);
-    void report_faults(std::span<BatchItem> batch);
+    void report_faults(std::span<BatchItem> batch, std::span<const StepRow> rows);
     uint8_t* kv_head(const BatchItem& item, uint32_t position, uint32_t layer, uint32_t kv_head);
 
     const Kernels kernels_;  // without holes
@@ -69,7 +71,9 @@ class HostEngine final : public Engine {
     RopeTable rope_;
     float query_scale_;  // log2(e) / sqrt(head_dim)
     ThreadPool threads_;
-    std::span<const StepRow> rows_;  // of the pass in progress
+    std::span<const StepRow> rows_;  // of the pass in progress; in the last layer those that have logits
+    std::vector<uint32_t> origin_;   // which row of the pass each of them is
+    std::vector<StepRow> kept_;
     std::unique_ptr<Buffers> buffers_;
 };
 

@@ -35,6 +35,10 @@ std::vector<StepRow> step_rows(const DecoderSpec& spec, std::span<const BatchIte
     return rows;
 }
 
+bool fault_counts(const DecoderSpec& spec, const StepRow& row, uint32_t code) {
+    return row.logits != nullptr || code <= fault_code(spec.layers - 1, Place::kValue);
+}
+
 Error fault_error(uint32_t code, uint32_t position) {
     static constexpr const char* kNames[] = {"attn_norm", "q",           "k", "v", "attention",
                                              "ffn_norm",  "w_gate/w_up", "",  "",  ""};

@@ -43,6 +43,10 @@ constexpr uint32_t fault_code(uint32_t layer, Place place) {
     return layer * static_cast<uint32_t>(Place::kCount) + static_cast<uint32_t>(place) + 1;
 }
 
+// Whether a fault is one of its row: past the last layer's keys and values, a row without logits is not looked at,
+// since an engine need not compute it.
+bool fault_counts(const DecoderSpec& spec, const StepRow& row, uint32_t code);
+
 // kNotFinite, with the place and the position named.
 Error fault_error(uint32_t code, uint32_t position);
 

@@ -1,8 +1,6 @@
 #include "model/gguf_writer.h"
 
-#include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "model/gguf.h"
 
@@ -26,8 +24,6 @@ void put_string(Bytes& out, std::string_view text) {
 }
 
 void put_type(Bytes& out, GgufType type) { put(out, static_cast<uint32_t>(type)); }
-
-uint64_t aligned(uint64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
@@ -67,14 +63,11 @@ void GgufWriter::i32s(std::string_view key, std::span<const int32_t> values) {
 
 void GgufWriter::tensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape, std::vector<uint8_t> data) {
     const uint64_t size = data.size();
-    tensor(name, type, std::move(shape), size, 1, [bytes = std::move(data)](uint64_t offset, std::span<uint8_t> out) {
-        std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
-    });
+    tensors_.push_back({std::string(name), type, std::move(shape), size, std::move(data), nullptr});
 }
 
-void GgufWriter::tensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape, uint64_t size_bytes,
-                        uint64_t unit_bytes, TensorSource source) {
-    tensors_.push_back({std::string(name), type, std::move(shape), size_bytes, unit_bytes, std::move(source)});
+void GgufWriter::tensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape, uint64_t size, Fill fill) {
+    tensors_.push_back({std::string(name), type, std::move(shape), size, {}, std::move(fill)});
 }
 
 void GgufWriter::drop(std::string_view name) {
@@ -82,66 +75,57 @@ void GgufWriter::drop(std::string_view name) {
     std::erase_if(tensors_, [&](const Tensor& tensor) { return tensor.name == name; });
 }
 
-// Everything before the first tensor's data, padded.
-std::vector<uint8_t> GgufWriter::header() const {
-    Bytes out = {'G', 'G', 'U', 'F'};
-    put(out, uint32_t{3});
-    put(out, uint64_t{tensors_.size()});
-    put(out, uint64_t{pairs_.size()});
+std::vector<uint8_t> GgufWriter::head() const {
+    Bytes head = {'G', 'G', 'U', 'F'};
+    put(head, uint32_t{3});
+    put(head, uint64_t{tensors_.size()});
+    put(head, uint64_t{pairs_.size()});
     for (const Pair& pair : pairs_) {
-        put_string(out, pair.key);
-        out.insert(out.end(), pair.encoded.begin(), pair.encoded.end());
+        put_string(head, pair.key);
+        head.insert(head.end(), pair.encoded.begin(), pair.encoded.end());
     }
     uint64_t offset = 0;
     for (const Tensor& tensor : tensors_) {
-        put_string(out, tensor.name);
-        put(out, static_cast<uint32_t>(tensor.shape.size()));
-        for (const uint64_t extent : tensor.shape) put(out, extent);
-        put(out, tensor.type);
-        put(out, offset);
-        offset += aligned(tensor.size_bytes);
+        put_string(head, tensor.name);
+        put(head, static_cast<uint32_t>(tensor.shape.size()));
+        for (const uint64_t extent : tensor.shape) put(head, extent);
+        put(head, tensor.type);
+        put(head, offset);
+        offset += (tensor.size + kAlignment - 1) / kAlignment * kAlignment;
     }
-    if (!tensors_.empty()) out.resize(aligned(out.size()));
-    return out;
+    return head;
 }
 
-Result<void> GgufWriter::write(const std::function<Result<void>(std::span<const uint8_t>)>& sink) const {
-    Bytes piece = header();
-    // Hands over full pieces; what is left stays.
-    const auto flush = [&]() -> Result<void> {
-        size_t at = 0;
-        for (; piece.size() - at >= kPieceBytes; at += kPieceBytes)
-            DW_TRY(sink(std::span(piece).subspan(at, kPieceBytes)));
-        piece.erase(piece.begin(), piece.begin() + static_cast<ptrdiff_t>(at));
-        return {};
-    };
+Result<void> GgufWriter::write(const Sink& sink) const {
+    const Bytes head = this->head();
+    // The gap before a tensor is written with what precedes it, so that the last one ends the file.
+    uint64_t written = head.size();
+    DW_TRY(sink(head));
     for (const Tensor& tensor : tensors_) {
-        piece.resize(aligned(piece.size()));
-        const uint64_t chunk = std::max<uint64_t>(1, kPieceBytes / tensor.unit_bytes) * tensor.unit_bytes;
-        for (uint64_t offset = 0; offset < tensor.size_bytes; offset += chunk) {
-            const uint64_t count = std::min(chunk, tensor.size_bytes - offset);
-            piece.resize(piece.size() + count);
-            tensor.source(offset, std::span(piece).last(count));
-            DW_TRY(flush());
-        }
+        const Bytes gap((kAlignment - written % kAlignment) % kAlignment);
+        DW_TRY(sink(gap));
+        Bytes made(tensor.fill ? tensor.size : 0);
+        if (tensor.fill) tensor.fill(made);
+        DW_TRY(sink(tensor.fill ? made : tensor.data));
+        written += gap.size() + tensor.size;
     }
-    DW_TRY(flush());
-    return piece.empty() ? Result<void>() : sink(piece);
-}
-
-uint64_t GgufWriter::size_bytes() const {
-    uint64_t size = header().size();
-    for (const Tensor& tensor : tensors_) size = aligned(size) + tensor.size_bytes;
-    return size;
+    return {};
 }
 
 std::vector<uint8_t> GgufWriter::finish() const {
     Bytes out;
-    write([&](std::span<const uint8_t> piece) -> Result<void> {
+    const Result<void> written = write([&](std::span<const uint8_t> piece) -> Result<void> {
         out.insert(out.end(), piece.begin(), piece.end());
         return {};
-    }).value();  // this sink takes everything
+    });
+    CHECK(written.ok());
     return out;
+}
+
+uint64_t GgufWriter::size_bytes() const {
+    uint64_t size = head().size();
+    for (const Tensor& tensor : tensors_) size = (size + kAlignment - 1) / kAlignment * kAlignment + tensor.size;
+    return size;
 }
 
 }  // namespace driftwood::model

@@ -1,6 +1,5 @@
-// GgufWriter: puts a GGUF version 3 file together, in memory or piece by piece into whatever takes it. For models that
-// this program makes itself (synth.h) and for tests that need files with something wrong in them: it writes what it is
-// told.
+// GgufWriter: puts a GGUF version 3 file together. For models that this program makes itself (synth.h) and for tests
+// that need files with something wrong in them: it writes what it is told.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +13,6 @@
 
 namespace driftwood::model {
 
-// Makes the bytes [offset, offset + out.size()) of a tensor; both are multiples of the tensor's unit.
-using TensorSource = std::function<void(uint64_t offset, std::span<uint8_t> out)>;
-
 class GgufWriter {
   public:
     void u32(std::string_view key, uint32_t value);
@@ -26,23 +22,23 @@ class GgufWriter {
     void i32s(std::string_view key, std::span<const int32_t> values);
     // Shape innermost first; `type` is ggml's number.
     void tensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape, std::vector<uint8_t> data);
-    // A tensor whose bytes are made when they are written, so that a large model needs little memory.
-    void tensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape, uint64_t size_bytes,
-                uint64_t unit_bytes, TensorSource source);
+    // One of `size` bytes that `fill` makes when it is written, so that a large file is never in memory as a whole.
+    // `fill` is called with zeroed bytes, each time the file is written, and gives the same every time.
+    using Fill = std::function<void(std::span<uint8_t> out)>;
+    void tensor(std::string_view name, uint32_t type, std::vector<uint64_t> shape, uint64_t size, Fill fill);
 
     // Removes what was given this name, a key or a tensor; nothing when there is none.
     void drop(std::string_view name);
 
-    // The whole file.
+    // The file, front to back, in pieces of at most one tensor; stops at the first piece that the sink refuses.
+    using Sink = std::function<Result<void>(std::span<const uint8_t> piece)>;
+    Result<void> write(const Sink& sink) const;
     std::vector<uint8_t> finish() const;
-
-    // Hands the file to `sink` from its first byte to its last, in pieces of kPieceBytes (the last may be shorter), and
-    // stops at the first failure, which it returns.
-    static constexpr size_t kPieceBytes = size_t{4} << 20;
-    Result<void> write(const std::function<Result<void>(std::span<const uint8_t>)>& sink) const;
-    uint64_t size_bytes() const;
+    uint64_t size_bytes() const;  // of the file, without making the tensors that are filled when written
 
   private:
+    std::vector<uint8_t> head() const;  // everything before the first tensor's bytes
+
     struct Pair {
         std::string key;
         std::vector<uint8_t> encoded;  // type and value
@@ -51,12 +47,10 @@ class GgufWriter {
         std::string name;
         uint32_t type;
         std::vector<uint64_t> shape;
-        uint64_t size_bytes;
-        uint64_t unit_bytes;
-        TensorSource source;
+        uint64_t size;
+        std::vector<uint8_t> data;  // unless `fill` makes it
+        Fill fill;
     };
-    std::vector<uint8_t> header() const;
-
     std::vector<Pair> pairs_;
     std::vector<Tensor> tensors_;
 };

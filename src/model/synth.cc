@@ -22,35 +22,40 @@ constexpr uint32_t kGroup = 32;             // values that share a scale in Q8_0
 constexpr size_t kGroupBytes = 2 + kGroup;  // the scale as f16, then the values
 constexpr float kInt8Deviation = 73.9F;     // of a uniform int8
 
-// Random words by number; each tensor has a stream of its own, so that shapes elsewhere do not change it.
-struct Words {
-    uint64_t seed;
-    uint64_t stream;
-    std::array<uint32_t, 4> at(uint64_t counter) const { return philox(seed, counter, stream); }
+// Random words in order; each tensor has a stream of its own, so that shapes elsewhere do not change it.
+class Words {
+  public:
+    Words(uint64_t seed, uint64_t stream) : seed_(seed), stream_(stream) {}
+    std::array<uint32_t, 4> next() { return philox(seed_, counter_++, stream_); }
+
+  private:
+    uint64_t seed_;
+    uint64_t stream_;
+    uint64_t counter_ = 0;
 };
 
 // Truncates. Precondition: a positive normal number in both formats.
 uint16_t to_half(float x) { return static_cast<uint16_t>((std::bit_cast<uint32_t>(x) - (112U << 23)) >> 13); }
 
-// Groups from `first` on, of values with a deviation of `deviation`; scales vary by a quarter around it.
-void random_q8_0(const Words& words, uint64_t first, float deviation, std::span<uint8_t> out) {
+// Values with a deviation of `deviation`; scales vary by a quarter around it.
+void random_q8_0(Words words, float deviation, std::span<uint8_t> bytes) {
     const float scale = deviation / kInt8Deviation;
-    for (size_t at = 0; at < out.size(); at += kGroupBytes, ++first) {
-        const auto low = words.at(2 * first);
-        const auto high = words.at(2 * first + 1);
+    for (size_t at = 0; at < bytes.size(); at += kGroupBytes) {
+        const auto low = words.next();
+        const auto high = words.next();
         // The top bits of two values serve the scale too: no third draw for a number that matters so little.
         const float vary = static_cast<float>(low[0] >> 24) / 512.0F + 0.75F;
         const uint16_t half = to_half(scale * vary);
-        std::memcpy(&out[at], &half, sizeof half);
-        std::memcpy(&out[at + 2], low.data(), 16);
-        std::memcpy(&out[at + 18], high.data(), 16);
+        std::memcpy(&bytes[at], &half, sizeof half);
+        std::memcpy(&bytes[at + 2], low.data(), 16);
+        std::memcpy(&bytes[at + 18], high.data(), 16);
     }
 }
 
-std::vector<uint8_t> random_norm(const Words& words, uint32_t count) {
+std::vector<uint8_t> random_norm(Words words, uint32_t count) {
     std::vector<uint8_t> bytes(size_t{count} * sizeof(float));
     for (uint32_t i = 0; i < count; ++i) {
-        const float value = 0.75F + static_cast<float>(words.at(i)[0] >> 24) / 512.0F;
+        const float value = 0.75F + static_cast<float>(words.next()[0] >> 24) / 512.0F;
         std::memcpy(&bytes[size_t{i} * sizeof value], &value, sizeof value);
     }
     return bytes;
@@ -125,7 +130,7 @@ void put_metadata(GgufWriter& out, const SynthShape& shape, uint64_t seed) {
     out.u32("llama.attention.key_length", shape.head_dim);
     out.u32("llama.attention.value_length", shape.head_dim);
     out.u32("llama.rope.dimension_count", shape.head_dim);
-    out.f32("llama.rope.freq_base", shape.rope_theta);
+    out.f32("llama.rope.freq_base", static_cast<float>(shape.rope_theta));
     out.f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
     const SynthVocabulary vocabulary = make_vocabulary(shape.vocab);
     out.string("tokenizer.ggml.model", "gpt2");
@@ -138,112 +143,7 @@ void put_metadata(GgufWriter& out, const SynthShape& shape, uint64_t seed) {
     out.string("tokenizer.chat_template", kSynthTemplate);
 }
 
-constexpr SynthPreset kPresets[] = {
-    {"demo",
-     {.layers = 8,
-      .d_model = 384,
-      .heads = 6,
-      .kv_heads = 2,
-      .head_dim = 64,
-      .d_ff = 1024,
-      .vocab = 4096,
-      .context = 2048}},
-    {"smollm2-135m",
-     {.layers = 30,
-      .d_model = 576,
-      .heads = 9,
-      .kv_heads = 3,
-      .head_dim = 64,
-      .d_ff = 1536,
-      .vocab = 49152,
-      .context = 8192,
-      .rope_theta = 100000.0F}},
-    {"smollm2-360m",
-     {.layers = 32,
-      .d_model = 960,
-      .heads = 15,
-      .kv_heads = 5,
-      .head_dim = 64,
-      .d_ff = 2560,
-      .vocab = 49152,
-      .context = 8192,
-      .rope_theta = 100000.0F}},
-    {"tinyllama-1.1b",
-     {.layers = 22,
-      .d_model = 2048,
-      .heads = 32,
-      .kv_heads = 4,
-      .head_dim = 64,
-      .d_ff = 5632,
-      .vocab = 32000,
-      .context = 2048,
-      .tied = false}},
-    {"llama-3.2-1b",
-     {.layers = 16,
-      .d_model = 2048,
-      .heads = 32,
-      .kv_heads = 8,
-      .head_dim = 64,
-      .d_ff = 8192,
-      .vocab = 128256,
-      .context = 131072,
-      .rope_freqs = true,
-      .rope_theta = 500000.0F}},
-    {"llama-3.2-3b",
-     {.layers = 28,
-      .d_model = 3072,
-      .heads = 24,
-      .kv_heads = 8,
-      .head_dim = 128,
-      .d_ff = 8192,
-      .vocab = 128256,
-      .context = 131072,
-      .rope_freqs = true,
-      .rope_theta = 500000.0F}},
-    {"llama-3.1-8b",
-     {.layers = 32,
-      .d_model = 4096,
-      .heads = 32,
-      .kv_heads = 8,
-      .head_dim = 128,
-      .d_ff = 14336,
-      .vocab = 128256,
-      .context = 131072,
-      .tied = false,
-      .rope_freqs = true,
-      .rope_theta = 500000.0F}},
-    {"llama-3.3-70b",
-     {.layers = 80,
-      .d_model = 8192,
-      .heads = 64,
-      .kv_heads = 8,
-      .head_dim = 128,
-      .d_ff = 28672,
-      .vocab = 128256,
-      .context = 131072,
-      .tied = false,
-      .rope_freqs = true,
-      .rope_theta = 500000.0F}},
-};
-
 }  // namespace
-
-std::span<const SynthPreset> synth_presets() { return kPresets; }
-
-std::optional<SynthShape> synth_preset(std::string_view name) {
-    for (const SynthPreset& preset : kPresets) {
-        if (preset.name == name) return preset.shape;
-    }
-    return std::nullopt;
-}
-
-uint64_t parameter_count(const SynthShape& shape) {
-    const uint64_t d = shape.d_model;
-    const uint64_t q = uint64_t{shape.heads} * shape.head_dim;
-    const uint64_t kv = uint64_t{shape.kv_heads} * shape.head_dim;
-    const uint64_t layer = 2 * d * (q + kv) + 3 * d * shape.d_ff + 2 * d;
-    return shape.layers * layer + d + d * shape.vocab * (shape.tied ? 1 : 2);
-}
 
 Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
     DW_TRY(check(shape));
@@ -252,14 +152,13 @@ Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
     uint64_t stream = 0;
     const auto matrix = [&](const std::string& name, uint32_t rows, uint32_t cols, float gain) {
         const float deviation = gain / std::sqrt(static_cast<float>(cols));
-        const uint64_t groups = uint64_t{rows} * (cols / kGroup);
-        out.tensor(name, kGgmlQ80, {cols, rows}, groups * kGroupBytes, kGroupBytes,
-                   [words = Words{seed, ++stream}, deviation](uint64_t offset, std::span<uint8_t> bytes) {
-                       random_q8_0(words, offset / kGroupBytes, deviation, bytes);
-                   });
+        const auto fill = [words = Words(seed, ++stream), deviation](std::span<uint8_t> bytes) {
+            random_q8_0(words, deviation, bytes);
+        };
+        out.tensor(name, kGgmlQ80, {cols, rows}, uint64_t{rows} * (cols / kGroup) * kGroupBytes, fill);
     };
     const auto norm = [&](const std::string& name) {
-        out.tensor(name, kGgmlF32, {shape.d_model}, random_norm({seed, ++stream}, shape.d_model));
+        out.tensor(name, kGgmlF32, {shape.d_model}, random_norm(Words(seed, ++stream), shape.d_model));
     };
     const uint32_t q = shape.heads * shape.head_dim;
     const uint32_t kv = shape.kv_heads * shape.head_dim;

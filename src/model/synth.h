@@ -28,7 +28,7 @@ struct SynthShape {
     uint32_t context = 1024;
     bool tied = true;  // the output matrix is the embedding
     bool rope_freqs = false;
-    float rope_theta = 10000.0F;
+    double rope_theta = 10000.0;
 };
 
 // Shapes of models that people use, by name ("llama-3.2-1b").
@@ -51,7 +51,7 @@ inline constexpr const char* kSynthTemplate =
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
 
-// A writer that makes each tensor's bytes as they are written. kInvalidArgument names the shape that makes no sense.
+// kInvalidArgument names the shape that makes no sense. Weights are made when the writer writes, a tensor at a time.
 Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed);
 
 // The file's bytes.

@@ -32,11 +32,12 @@ uint32_t available_cores() {
     return std::max(1U, std::thread::hardware_concurrency());
 }
 
-ThreadPool::ThreadPool(uint32_t threads, std::function<void()> on_start) {
-    for (uint32_t i = 1; i < threads; ++i) {
-        helpers_.emplace_back([this, on_start] {
+ThreadPool::ThreadPool(uint32_t threads, std::function<void()> on_start)
+    : threads_(std::max(1U, threads)), shares_(std::make_unique<Share[]>(threads_)) {
+    for (uint32_t i = 1; i < threads_; ++i) {
+        helpers_.emplace_back([this, on_start, i] {
             on_start();
-            help();
+            help(i);
         });
     }
 }
@@ -57,11 +58,14 @@ void ThreadPool::run_job(uint32_t count, Job job) {
     job_ = job;
     count_ = count;
     done_.store(0, std::memory_order_relaxed);
-    const uint64_t run_number = (unclaimed_.load(std::memory_order_relaxed) >> 32) + 1;
-    unclaimed_.store(run_number << 32 | count, std::memory_order_release);
+    ++run_number_;
+    for (uint32_t i = 0; i < threads(); ++i) {
+        const uint64_t tasks = share_end(i) - (i == 0 ? 0 : share_end(i - 1));
+        shares_[i].unclaimed.store(run_number_ << 32 | tasks, std::memory_order_release);
+    }
     signal_.fetch_add(1, std::memory_order_release);
     signal_.notify_all();
-    work();
+    work(0);
     for (int spin = 0; spin < kSpins; ++spin) {
         if (done_.load(std::memory_order_acquire) == count) return;
         pause();
@@ -72,23 +76,32 @@ void ThreadPool::run_job(uint32_t count, Job job) {
     }
 }
 
-void ThreadPool::work() {
-    uint64_t seen = unclaimed_.load(std::memory_order_acquire);
+uint32_t ThreadPool::share_end(uint32_t thread) const {
+    return static_cast<uint32_t>(uint64_t{count_} * (thread + 1) / threads());
+}
+
+void ThreadPool::work(uint32_t thread) {
+    for (uint32_t i = 0; i < threads(); ++i) work_on((thread + i) % threads());
+}
+
+void ThreadPool::work_on(uint32_t share) {
+    std::atomic<uint64_t>& unclaimed = shares_[share].unclaimed;
+    uint64_t seen = unclaimed.load(std::memory_order_acquire);
     while ((seen & 0xFFFFFFFFU) != 0) {
-        if (!unclaimed_.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        if (!unclaimed.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
             continue;
         }
         const uint32_t count = count_;
-        job_.call(job_.context, count - static_cast<uint32_t>(seen & 0xFFFFFFFFU));
+        job_.call(job_.context, share_end(share) - static_cast<uint32_t>(seen & 0xFFFFFFFFU));
         if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) done_.notify_one();
-        seen = unclaimed_.load(std::memory_order_acquire);
+        seen = unclaimed.load(std::memory_order_acquire);
     }
 }
 
-void ThreadPool::help() {
+void ThreadPool::help(uint32_t thread) {
     uint32_t seen = signal_.load(std::memory_order_acquire);
     while (!stop_.load()) {
-        work();
+        work(thread);
         for (int spin = 0; spin < kSpins && signal_.load(std::memory_order_acquire) == seen; ++spin) pause();
         signal_.wait(seen, std::memory_order_acquire);
         seen = signal_.load(std::memory_order_acquire);

@@ -1,6 +1,8 @@
-// ThreadPool: runs many small tasks on the caller's thread and a few helpers. Tasks are claimed one at a time, so a
-// core that another process takes away costs its share and no more: whoever has a core takes the tasks. Helpers spin
-// for a moment between runs (the runs of a decoder step follow each other within microseconds) and then sleep.
+// ThreadPool: runs many small tasks on the caller's thread and a few helpers. Each thread has a share of neighbouring
+// tasks, so that it walks through memory in order, and claims them one at a time; who is done with its own takes from
+// the others'. So a core that another process takes away costs its share and no more: whoever has a core takes the
+// tasks. Helpers spin for a moment between runs (the runs of a decoder step follow each other within microseconds) and
+// then sleep.
 //
 // Threads: one caller at a time. Tasks of one run may execute in any order on any thread; run() returns when all are
 // done, and everything they wrote is visible to the caller.
@@ -28,7 +30,7 @@ class ThreadPool {
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    uint32_t threads() const { return static_cast<uint32_t>(helpers_.size()) + 1; }
+    uint32_t threads() const { return threads_; }
 
     // Calls task(0) … task(count - 1), each once.
     template <class Task>
@@ -43,17 +45,25 @@ class ThreadPool {
         const void* context = nullptr;
     };
 
-    void run_job(uint32_t count, Job job);
-    void help();
-    // Claims and runs tasks until none are left.
-    void work();
+    // Of the run in progress: a run number (high half) and how many of the share's tasks are unclaimed (low half).
+    // Whoever takes one owns that task; the run cannot end before it is done, so job_ and count_ stay as they are.
+    struct alignas(64) Share {
+        std::atomic<uint64_t> unclaimed{0};
+    };
 
-    // The run in progress. `unclaimed_` holds a run number (high half) and how many of its tasks are unclaimed (low
-    // half). Whoever takes one owns that task; the run cannot end before it is done, so job_ and count_ stay as they
-    // are.
-    std::atomic<uint64_t> unclaimed_{0};
+    void run_job(uint32_t count, Job job);
+    void help(uint32_t thread);
+    // Claims and runs tasks until none are left, the thread's own share first.
+    void work(uint32_t thread);
+    void work_on(uint32_t share);
+    // Shares are ranges of tasks, one after the other.
+    uint32_t share_end(uint32_t thread) const;
+
+    uint32_t threads_;
+    std::unique_ptr<Share[]> shares_;  // [threads_]
     Job job_;
     uint32_t count_ = 0;
+    uint64_t run_number_ = 0;
     std::atomic<uint32_t> done_{0};
 
     std::atomic<uint32_t> signal_{0};  // moves on with each run: what sleeping helpers wait for

@@ -221,7 +221,8 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     for (uint32_t i = 0; i < pass.rows; ++i) {
         const uint32_t code = buffers_.host_fault.as<uint32_t>()[i];
         BatchItem& item = batch[rows[i].item];
-        if (code != kNoFault && !item.error) item.error = fault_error(code, rows[i].position);
+        if (code == kNoFault || !fault_counts(spec_, rows[i], code)) continue;
+        if (!item.error) item.error = fault_error(code, rows[i].position);
     }
     return {};
 }

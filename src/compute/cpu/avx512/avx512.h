@@ -12,8 +12,11 @@ const Kernels& kernels();
 
 bool rms_norm(const float* x, const float* weight, uint32_t n, float eps, float* y);
 bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out);
+bool quantise_a256(const float* x, uint32_t n, const ActivationRow& out);
 bool quantise_16(const float* x, uint32_t n, float max, int16_t* q, float* scale);
 void linear_q8_0(const Linear& args, uint32_t row_begin, uint32_t row_end);
+void linear_q4_0(const Linear& args, uint32_t row_begin, uint32_t row_end);
+void linear_q4_k(const Linear& args, uint32_t row_begin, uint32_t row_end);
 void rope_adjacent(float* head, uint32_t head_dim, const float* cosine, const float* sine);
 void rope_halves(float* head, uint32_t head_dim, const float* cosine, const float* sine);
 void attention(const AttentionKvi& args);

@@ -8,7 +8,7 @@ const Kernels& kernels() {
         Kernels table = {
             .name = "avx512",
             .rms_norm = rms_norm,
-            .quantise = {quantise_a32p, nullptr, nullptr},
+            .quantise = {quantise_a32p, quantise_a256, nullptr},
             .quantise_16 = quantise_16,
             .linear = {},
             .rope_adjacent = rope_adjacent,
@@ -23,6 +23,8 @@ const Kernels& kernels() {
             table.linear[static_cast<uint32_t>(type)][static_cast<uint32_t>(kind)] = kernel;
         };
         set(WeightType::kQ8_0, ActivationKind::kA32P, linear_q8_0);
+        set(WeightType::kQ4_0, ActivationKind::kA256, linear_q4_0);
+        set(WeightType::kQ4_K, ActivationKind::kA256, linear_q4_k);
         table.embed[static_cast<uint32_t>(WeightType::kQ8_0)] = embed_q8_0;
         return table;
     }();

@@ -1,4 +1,4 @@
-// Rule 2 (A32P) and the row quantisation of rule 7.
+// Rule 2 (A32P and A256) and the row quantisation of rule 7.
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/avx512/lanes.h"
 
@@ -41,6 +41,24 @@ bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out) {
         out.high_sum[2 * group + 1] = _mm512_reduce_add_epi32(q_high);
     }
     return most_of_all < kInfinityBits;
+}
+
+bool quantise_a256(const float* x, uint32_t n, const ActivationRow& out) {
+    bool finite = true;
+    for (uint32_t begin = 0; begin < n; begin += kSuperBlock) {
+        const uint32_t end = n - begin < kSuperBlock ? n : begin + kSuperBlock;
+        const uint32_t most = max_magnitude_bits(x + begin, end - begin);
+        finite = finite && most < kInfinityBits;
+        const bool tiny = most < bits_of(kTiny);
+        const __m512 to_integer = _mm512_set1_ps(tiny ? 0.0F : static_cast<float>(kMaxA8) / float_of(most));
+        out.scale[begin / kSuperBlock] = tiny ? 0.0F : float_of(most) / static_cast<float>(kMaxA8);
+        for (uint32_t i = begin; i < end; i += kLanes) {
+            const __m512i q = round_int(_mm512_mul_ps(_mm512_loadu_ps(x + i), to_integer));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out.high + i), _mm512_cvtepi32_epi8(q));
+            out.high_sum[i / kSumGroup] = _mm512_reduce_add_epi32(q);
+        }
+    }
+    return finite;
 }
 
 bool quantise_16(const float* x, uint32_t n, float max, int16_t* q, float* scale) {
