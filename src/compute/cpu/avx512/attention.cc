@@ -3,6 +3,9 @@
 // Chunks come outermost, so that a chunk's keys and values are read from memory once for all rows of the call. Within a
 // chunk, up to four rows at a time share each register of keys and of values; VPDPWSSD multiplies pairs of 16-bit
 // numbers (two dimensions of a key, two keys of a dimension), which is why the layout of a block (kv.h) pairs them.
+//
+// The next chunk lies elsewhere in memory, where the processor does not look for it: each line that is read asks for
+// the line at its place in the next chunk, once for all rows.
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/avx512/lanes.h"
 
@@ -33,13 +36,25 @@ struct Chunk {
     const float* ks;
     const float* vs;
     uint32_t first;  // position of its first key
+    intptr_t ask;    // bytes to the next chunk; 0: nothing to ask for
 };
 
-Chunk chunk_at(const AttentionKvi& args, uint32_t index) {
+inline void ask_for_next(const int16_t* line, intptr_t ask) {
+    if (ask != 0) _mm_prefetch(reinterpret_cast<const char*>(line) + ask, _MM_HINT_T1);
+}
+
+Chunk chunk_at(const AttentionKvi& args, uint32_t index, uint32_t most_visible) {
+    const auto address = [&](uint32_t i) { return reinterpret_cast<intptr_t>(args.blocks[i]); };
+    const bool more = (index + 1) * kBlockTokens < most_visible;
     const auto* ints = reinterpret_cast<const int16_t*>(args.blocks[index]);
     const size_t count = size_t{kBlockTokens} * args.head_dim;
     const auto* scales = reinterpret_cast<const float*>(ints + 2 * count);
-    return {ints, ints + count, scales, scales + kBlockTokens, index * kBlockTokens};
+    return {ints,
+            ints + count,
+            scales,
+            scales + kBlockTokens,
+            index * kBlockTokens,
+            more ? address(index + 1) - address(index) : 0};
 }
 
 uint32_t visible_in(const Chunk& chunk, const AttentionRow& row) {
@@ -67,8 +82,8 @@ __m512i broadcast_pair(const int16_t* pair) {
 
 // u = (256 Σ (q >> 8) k + Σ (q & 255) k) · ks of 32 keys, for Rows rows.
 template <uint32_t Rows>
-void score_half(const int16_t* k, const float* ks, uint32_t head_dim, const State* states, __m512 (*u)[kQuarters],
-                uint32_t half) {
+void score_half(const int16_t* k, const float* ks, intptr_t ask, uint32_t head_dim, const State* states,
+                __m512 (*u)[kQuarters], uint32_t half) {
     __m512i high[Rows][2];
     __m512i low[Rows][2];
 #pragma GCC unroll 4
@@ -76,6 +91,8 @@ void score_half(const int16_t* k, const float* ks, uint32_t head_dim, const Stat
         high[r][0] = high[r][1] = low[r][0] = low[r][1] = _mm512_setzero_si512();
     }
     for (uint32_t d = 0; d < head_dim; d += 2) {
+        ask_for_next(k + size_t{d} * kHalf, ask);
+        ask_for_next(k + size_t{d} * kHalf + 2 * kLanes, ask);
         const __m512i k0 = _mm512_loadu_si512(k + size_t{d} * kHalf);
         const __m512i k1 = _mm512_loadu_si512(k + size_t{d} * kHalf + 2 * kLanes);
 #pragma GCC unroll 4
@@ -158,7 +175,7 @@ bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, 
 
 // O = fma(float(Σ weight · v), unit, O · al) for Rows rows.
 template <uint32_t Rows>
-void add_values(const int16_t* v, uint32_t head_dim, uint32_t key_pairs, const State* states,
+void add_values(const int16_t* v, intptr_t ask, uint32_t head_dim, uint32_t key_pairs, const State* states,
                 const AttentionRow* rows) {
     for (uint32_t first = 0; first < head_dim; first += kDimTile) {
         __mmask16 mask[4];
@@ -174,7 +191,10 @@ void add_values(const int16_t* v, uint32_t head_dim, uint32_t key_pairs, const S
             const int16_t* at = v + (size_t{pair} * head_dim + first) * 2;
             __m512i values[4];
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < 4; ++i) values[i] = _mm512_maskz_loadu_epi32(mask[i], at + i * 2 * kLanes);
+            for (uint32_t i = 0; i < 4; ++i) {
+                ask_for_next(at + i * 2 * kLanes, ask);
+                values[i] = _mm512_maskz_loadu_epi32(mask[i], at + i * 2 * kLanes);
+            }
 #pragma GCC unroll 4
             for (uint32_t r = 0; r < Rows; ++r) {
                 const __m512i weight = broadcast_pair(states[r].weight + 2 * pair);
@@ -206,9 +226,9 @@ void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, Sta
         most_visible = visible > most_visible ? visible : most_visible;
     }
     __m512 u[Rows][kQuarters];
-    score_half<Rows>(chunk.k, chunk.ks, head_dim, states, u, 0);
+    score_half<Rows>(chunk.k, chunk.ks, chunk.ask, head_dim, states, u, 0);
     if (most_visible > kHalf) {
-        score_half<Rows>(chunk.k + size_t{kHalf} * head_dim, chunk.ks, head_dim, states, u, 1);
+        score_half<Rows>(chunk.k + size_t{kHalf} * head_dim, chunk.ks, chunk.ask, head_dim, states, u, 1);
     } else {
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < Rows; ++r) u[r][2] = u[r][3] = _mm512_setzero_ps();
@@ -218,7 +238,7 @@ void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, Sta
         const uint32_t visible = visible_in(chunk, rows[r]);
         if (visible > 0 && rows[r].finite) rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible, states[r]);
     }
-    add_values<Rows>(chunk.v, head_dim, (most_visible + 1) / 2, states, rows);
+    add_values<Rows>(chunk.v, chunk.ask, head_dim, (most_visible + 1) / 2, states, rows);
 }
 
 void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
@@ -241,7 +261,7 @@ void attention(const AttentionKvi& args) {
         most_visible = args.rows[r].visible > most_visible ? args.rows[r].visible : most_visible;
     }
     for (uint32_t index = 0; index * kBlockTokens < most_visible; ++index) {
-        const Chunk chunk = chunk_at(args, index);
+        Chunk chunk = chunk_at(args, index, most_visible);
         for (uint32_t r = 0; r < args.row_count;) {
             // Rows that see nothing of this chunk are not merged with it: they would turn a −0 into +0.
             if (visible_in(chunk, args.rows[r]) == 0) {
@@ -252,6 +272,7 @@ void attention(const AttentionKvi& args) {
             while (count < kSharing && r + count < args.row_count && visible_in(chunk, args.rows[r + count]) > 0)
                 ++count;
             attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r);
+            chunk.ask = 0;
             r += count;
         }
     }
