@@ -148,13 +148,14 @@ TEST(ProgramTest, chain_shows_one_pointer_and_no_errors_on_every_device) {
 }
 
 TEST(ProgramTest, chain_takes_devices_sizes_and_threads_and_refuses_others) {
-    const Json chain = driftwood_json("chain --quick --device cpu --sizes 33,70 --threads 3");
+    const Json chain = driftwood_json("chain --quick --device cpu --sizes 33,70 --threads 3 --actors 5");
     ASSERT_EQ(chain["devices"].size(), 1U);
     EXPECT_EQ(chain["devices"][0]["device"], "cpu");
     EXPECT_EQ(chain["devices"][0]["gemm"][1]["n"], 70);
     EXPECT_EQ(chain["machine"]["threads"], 3);
+    EXPECT_EQ(chain["actors"]["actors"], 5);
     EXPECT_EQ(chain["elements_differing_from_reference"], 0);
-    for (const char* bad : {"--device abacus", "--sizes 0", "--sizes 100000", "--sizes x", "--threads 0"}) {
+    for (const char* bad : {"--device abacus", "--sizes 0", "--sizes 100000", "--sizes x", "--threads 0", "--actors 0"}) {
         EXPECT_EQ(driftwood(std::string("chain --quick ") + bad).exit_code, 2) << bad;
     }
     const Outcome text = driftwood("chain --quick --device cpu");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <optional>
 
 #include "cli/chain_lab.h"
 #include "cli/chain_text.h"
@@ -30,6 +31,7 @@ struct ChainOptions {
     std::vector<std::string> devices;
     std::vector<uint32_t> sizes;
     uint32_t threads = 0;
+    std::optional<uint32_t> actors;
     bool quick = false;
     Format format = Format::kText;
 };
@@ -48,6 +50,7 @@ LabOptions lab_options(const ChainOptions& options) {
         lab.rounds = 15;
         lab.actors = 1000;
     }
+    lab.actors = options.actors.value_or(lab.actors);
     if (isatty(STDERR_FILENO) != 0) {
         lab.progress = [](const std::string& what) { std::fprintf(stderr, "\r\033[Kmeasuring %s …", what.c_str()); };
     } else {
@@ -168,6 +171,8 @@ void add_chain(CLI::App& app, int& exit_code) {
         ->check(CLI::Range(1U, kLargestGemm));
     command->add_option("--threads", options->threads, "Threads of the device (default: one per core)")
         ->check(CLI::Range(1U, 1024U));
+    command->add_option("--actors", options->actors, "Idle actors, alive at once (default: 1000)")
+        ->check(CLI::Range(1U, 1'000'000U));
     command->add_flag("--quick", options->quick, "Little of everything: a few seconds, rough figures");
     command->add_flag_callback(
         "--json", [options] { options->format = Format::kJson; }, "Print JSON");

@@ -111,9 +111,13 @@ Conversation::Line Conversation::command(const std::string& line) {
             std::fprintf(stderr, "conversation: %zu tokens, %u computed, %zu KV blocks\n", session->tokens().size(),
                          session->computed(), session->blocks().size());
         }
-        std::fprintf(stderr, "guest: %s of linear memory, %llu turns\n",
-                     human_bytes(live_.actor->instance().memory().size()).c_str(),
+        const memory::Region& memory = live_.actor->instance().memory();
+        std::fprintf(stderr, "guest: %s of linear memory, %llu turns\n", human_bytes(memory.size()).c_str(),
                      static_cast<unsigned long long>(live_.actor->turns()));
+        if (const auto footprint = memory.footprint(); footprint.ok()) {
+            std::fprintf(stderr, "  of it resident: %s, of that pages of its image or shared with forks: %s\n",
+                         human_bytes(footprint->resident_bytes).c_str(), human_bytes(footprint->shared_bytes).c_str());
+        }
     } else {
         std::fprintf(stderr, "%s\n%.*s",
                      line == "/help" ? "Commands:" : "No such command. These are:", static_cast<int>(kHelp.size()),

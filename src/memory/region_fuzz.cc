@@ -273,6 +273,7 @@ class World {
 }  // namespace
 }  // namespace driftwood::memory
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace driftwood::memory;
     Input in(data, size);

@@ -263,7 +263,11 @@ TEST(RegionTest, ten_thousand_guests_stay_far_below_the_limit_of_mappings) {
         guests.back().base()[kPage] ^= 1;
         guests.back().grow(8 * kPage).value();
     }
+    const uint64_t claimed = budget_used().mappings;
+    EXPECT_LE(claimed, kGuests * kMappingsPerGuest);
+    EXPECT_LE(claimed, budget_limit().mappings) << "room for more";
     const size_t used = mappings_of_this_process() - before;
+    EXPECT_LE(used, claimed + 100) << "what is claimed is what is there";
     constexpr size_t kOthers = 100;  // what the allocator of the C library takes and keeps
     EXPECT_LE(used, kGuests * kMappingsPerGuest + kOthers);
     EXPECT_LT(kGuests * kMappingsPerGuest, kLinuxDefaultMaxMapCount / 2);
