@@ -51,11 +51,13 @@ TEST(BudgetTest, mappings_end_with_an_error_that_names_limit_and_fix_and_the_pro
 }
 
 TEST(BudgetTest, addresses_end_with_an_error_that_says_so) {
+#if defined(__SANITIZE_ADDRESS__)
+    GTEST_SKIP() << "AddressSanitizer's shadow lies where the last terabytes would";
+#endif
     constexpr size_t kTiB = size_t{1} << 40;
     std::vector<Region> taken;
     const Error refused = take_all(kTiB, 0, taken);
     EXPECT_EQ(refused.code, ErrorCode::kLimit);
-    if (taken.size() < 64) GTEST_SKIP() << "a sanitizer or the system leaves no room: " << refused.message;
     EXPECT_NE(refused.message.find("bytes of addresses"), std::string::npos) << refused.message;
     EXPECT_LE(budget_used().address_bytes, budget_limit().address_bytes);
 }
