@@ -34,7 +34,7 @@ struct BatchItem {
     std::optional<Error> error;
 };
 
-inline constexpr uint32_t kMaxStepTokens = 512;  // tokens of one item; longer prompts come in chunks
+inline constexpr uint32_t kMaxStepTokens = 2048;  // tokens of one item; longer prompts come in chunks
 
 class Engine {
   public:

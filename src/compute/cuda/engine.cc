@@ -29,7 +29,7 @@ Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, cons
                      "[compute.cuda] activations: want 8 bits, got 16; use an engine of the CPU");
     }
     DW_ASSIGN(Stream stream, Stream::create());
-    std::unique_ptr<CudaEngine> engine(new CudaEngine(spec, std::move(stream)));
+    std::unique_ptr<CudaEngine> engine(new CudaEngine(spec, options, std::move(stream)));
     DW_ASSIGN(Weights weights, Weights::upload(spec, engine->stream_));
     engine->weights_.emplace(std::move(weights));
     DW_TRY(engine->make_buffers());
@@ -38,11 +38,12 @@ Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, cons
     return std::unique_ptr<Engine>(std::move(engine));
 }
 
-CudaEngine::CudaEngine(const DecoderSpec& spec, Stream stream)
+CudaEngine::CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream)
     : spec_(spec),
       stream_(std::move(stream)),
       rope_(spec.rope_theta, spec.head_dim, spec.rope_factors),
-      query_scale_(score_scale(spec.head_dim)) {}
+      query_scale_(score_scale(spec.head_dim)),
+      threads_(options.threads != 0 ? options.threads : available_cores(), [] {}) {}
 
 CudaEngine::~CudaEngine() {
     cudaStreamSynchronize(stream_.get());
@@ -422,13 +423,14 @@ Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
                                                 pass.rows * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream_.get()));
 }
 
-void CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) const {
+void CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) {
     const size_t vocab = spec_.vocab;
     const size_t end = std::min<size_t>(begin + kLogitRows, pass.logit_rows.size());
-    for (size_t i = begin; i < end; ++i) {
-        std::memcpy(rows[pass.logit_rows[i]].logits, buffers_.host_logits.as<float>() + (i - begin) * vocab,
+    if (begin >= end) return;
+    threads_.run(static_cast<uint32_t>(end - begin), [&](uint32_t i) {
+        std::memcpy(rows[pass.logit_rows[begin + i]].logits, buffers_.host_logits.as<float>() + i * vocab,
                     vocab * sizeof(float));
-    }
+    });
 }
 
 }  // namespace driftwood::compute::cuda

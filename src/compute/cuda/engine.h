@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "compute/cpu/thread_pool.h"
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kv_pool.h"
 #include "compute/cuda/runtime.h"
@@ -70,7 +71,7 @@ class CudaEngine final : public Engine {
 
     static constexpr uint32_t kLogitRows = 256;  // rows whose logits travel together
 
-    CudaEngine(const DecoderSpec& spec, Stream stream);
+    CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream);
     Result<void> make_buffers();
     Result<void> hold_positions(uint32_t end);
     Result<void> run_pass(std::span<BatchItem> batch, std::span<const StepRow> rows);
@@ -83,7 +84,7 @@ class CudaEngine final : public Engine {
     Result<void> attend(uint32_t layer, const Pass& pass, const Sequences& sequences);
     Result<void> feed_forward_block(uint32_t layer, const Pass& pass);
     Result<void> enqueue_logits(const Pass& pass, size_t begin);
-    void deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) const;
+    void deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
     void drop_graphs();
     Result<void> multiply(std::initializer_list<Linear::Product> products, Linear linear);
     // Of rows that have tiles of activations: the sum with what is in y, or with add = false that alone.
@@ -104,6 +105,7 @@ class CudaEngine final : public Engine {
     std::unique_ptr<CudaKvPool> pool_;
     Buffers buffers_;
     std::vector<Graph> graphs_;
+    ThreadPool threads_;  // give out logits
     std::optional<Error> failure_;
 };
 

@@ -21,31 +21,37 @@ struct Stage {
     uint16_t weight_scale[kRows / kTileRows][kScaleRow];
 };
 
-// Copies `bytes` (a multiple of 16) with all threads of the block.
-__device__ void copy_async(void* to, const void* from, uint32_t bytes) {
-    for (uint32_t i = threadIdx.x * 16; i < bytes; i += blockDim.x * 16) {
-        cp_async_16(static_cast<uint8_t*>(to) + i, static_cast<const uint8_t*>(from) + i);
-    }
-}
-
+// Has the lanes of one warp fetch a super-block, a piece each.
 template <uint32_t kRows, uint32_t kTokens>
-__device__ void load_stage(Stage<kRows, kTokens>& stage, const Linear& args, const TiledMatrix& matrix,
-                           uint32_t row_tile, uint32_t token_tile, uint32_t sb) {
+__device__ void load_stage(Stage<kRows, kTokens>& stage, CopyBarrier& barrier, const Linear& args,
+                           const TiledMatrix& matrix, uint32_t row_tile, uint32_t token_tile, uint32_t sb) {
+    constexpr uint32_t kRowTiles = kRows / kTileRows;
+    constexpr uint32_t kTokenTiles = kTokens / kTileRows;
+    static_assert(2 * (kRowTiles + kTokenTiles) <= 32);
     const uint32_t super_blocks = super_blocks_of(matrix.cols);
-    const uint32_t row_tiles = tiles_of(matrix.rows);
-    const uint32_t token_tiles = tiles_of(args.tokens);
-#pragma unroll
-    for (uint32_t i = 0; i < kRows / kTileRows; ++i) {
-        // Beyond the last tile the last one is read again; nothing of it is written.
-        const size_t at = static_cast<size_t>(min(row_tile + i, row_tiles - 1)) * super_blocks + sb;
-        copy_async(stage.weights[i], matrix.tiles + at * 8 * kTileBytes, 8 * kTileBytes);
-        copy_async(stage.weight_scale[i], matrix.scales + at * kScaleRow, kScaleRow * sizeof(uint16_t));
+    uint32_t i = threadIdx.x % 32;
+    if (i == 0) expect_bytes(barrier, sizeof(stage));
+    __syncwarp();
+    // Beyond the last tile the last one is read again; nothing of it is written.
+    if (i < 2 * kRowTiles) {
+        const uint32_t tile = min(row_tile + i / 2, tiles_of(matrix.rows) - 1);
+        const size_t at = static_cast<size_t>(tile) * super_blocks + sb;
+        if (i % 2 == 0) {
+            copy_bulk(stage.weights[i / 2], matrix.tiles + at * 8 * kTileBytes, 8 * kTileBytes, barrier);
+        } else {
+            copy_bulk(stage.weight_scale[i / 2], matrix.scales + at * kScaleRow, kScaleRow * sizeof(uint16_t), barrier);
+        }
+        return;
     }
-#pragma unroll
-    for (uint32_t i = 0; i < kTokens / kTileRows; ++i) {
-        const size_t at = static_cast<size_t>(min(token_tile + i, token_tiles - 1)) * super_blocks + sb;
-        copy_async(stage.activations[i], args.x.q + at * 8 * kTileBytes, 8 * kTileBytes);
-        copy_async(stage.activation_scale[i], args.x.scale + at * 8 * kTileRows, 8 * kTileRows * sizeof(float));
+    i -= 2 * kRowTiles;
+    if (i >= 2 * kTokenTiles) return;
+    const uint32_t tile = min(token_tile + i / 2, tiles_of(args.tokens) - 1);
+    const size_t at = static_cast<size_t>(tile) * super_blocks + sb;
+    if (i % 2 == 0) {
+        copy_bulk(stage.activations[i / 2], args.x.q + at * 8 * kTileBytes, 8 * kTileBytes, barrier);
+    } else {
+        copy_bulk(stage.activation_scale[i / 2], args.x.scale + at * 8 * kTileRows, 8 * kTileRows * sizeof(float),
+                  barrier);
     }
 }
 
@@ -107,13 +113,42 @@ __device__ void multiply_stage(const Stage<kRows, kTokens>& stage, uint32_t warp
     }
 }
 
+template <uint32_t kM>
+__device__ void store_outputs(const Linear& args, const Linear::Product& product, uint32_t row_tile,
+                              uint32_t first_token, const float (&acc)[kM][4][4]) {
+    const uint32_t rows = product.matrix.rows;
+    const uint32_t first_row = row_tile * kTileRows + threadIdx.x % 32 / 4;
+#pragma unroll
+    for (uint32_t n = 0; n < 4; ++n) {
+#pragma unroll
+        for (uint32_t h = 0; h < 2; ++h) {
+            const uint32_t token = first_token + n * 8 + threadIdx.x % 4 * 2 + h;
+            if (token >= args.tokens) continue;
+            float* y = product.y + static_cast<size_t>(token) * rows;
+            bool finite = true;
+#pragma unroll
+            for (uint32_t m = 0; m < kM; ++m) {
+#pragma unroll
+                for (uint32_t r = 0; r < 2; ++r) {
+                    const uint32_t row = first_row + m * kTileRows + r * 8;
+                    const float value = acc[m][n][h + 2 * r];
+                    if (row >= rows) continue;
+                    finite &= magnitude_bits(value) < kInfinityBits;
+                    y[row] = args.add ? __fadd_rn(y[row], value) : value;
+                }
+            }
+            if (args.fault != nullptr && !finite) atomicMin(args.fault + args.source[token], args.code);
+        }
+    }
+}
+
 template <uint32_t kRows, uint32_t kTokens, uint32_t kM>
 constexpr uint32_t kLargeThreads = (kRows / (16 * kM)) * (kTokens / 32) * 32;
 
 template <uint32_t kRows, uint32_t kTokens, uint32_t kM>
 __global__ void __launch_bounds__(kLargeThreads<kRows, kTokens, kM>) linear_large_kernel(Linear args) {
     constexpr uint32_t kWarpRows = kRows / (16 * kM);
-    extern __shared__ __align__(16) uint8_t shared[];
+    extern __shared__ __align__(128) uint8_t shared[];
     auto* stages = reinterpret_cast<Stage<kRows, kTokens>*>(shared);
     uint32_t block_row = 0;
     const Linear::Product product = product_of(args, blockIdx.y, kRows, block_row);
@@ -131,16 +166,23 @@ __global__ void __launch_bounds__(kLargeThreads<kRows, kTokens, kM>) linear_larg
         asm volatile("mov.b32 %0, %1;" : "=r"(bits) : "r"(large ? 0 : static_cast<int32_t>(kRoundMagicBits)));
     }
 
-    float acc[kM][4][4] = {};
-    load_stage(stages[0], args, product.matrix, row_tile, token_tile, 0);
-    cp_async_commit();
-    for (uint32_t sb = 0; sb < super_blocks; ++sb) {
-        if (sb + 1 < super_blocks) {
-            load_stage(stages[(sb + 1) % 2], args, product.matrix, row_tile, token_tile, sb + 1);
+    __shared__ CopyBarrier barrier[2];
+    if (threadIdx.x == 0) {
+        make_barrier(barrier[0]);
+        make_barrier(barrier[1]);
+    }
+    __syncthreads();
+    const auto load = [&](uint32_t sb) {
+        if (threadIdx.x < 32 && sb < super_blocks) {
+            load_stage(stages[sb % 2], barrier[sb % 2], args, product.matrix, row_tile, token_tile, sb);
         }
         cp_async_commit();
-        cp_async_wait<1>();
-        __syncthreads();
+    };
+    float acc[kM][4][4] = {};
+    load(0);
+    for (uint32_t sb = 0; sb < super_blocks; ++sb) {
+        load(sb + 1);
+        wait_for_bytes(barrier[sb % 2], sb / 2 % 2);
         if (large) {
             multiply_stage<kM, true>(stages[sb % 2], warp_row, warp_token, start, acc);
         } else {
@@ -148,20 +190,7 @@ __global__ void __launch_bounds__(kLargeThreads<kRows, kTokens, kM>) linear_larg
         }
         __syncthreads();
     }
-    const uint32_t g = threadIdx.x % 32 / 4;
-    const uint32_t t = threadIdx.x % 4;
-#pragma unroll
-    for (uint32_t m = 0; m < kM; ++m) {
-#pragma unroll
-        for (uint32_t n = 0; n < 4; ++n) {
-#pragma unroll
-            for (uint32_t i = 0; i < 4; ++i) {
-                const uint32_t row = (row_tile + warp_row * kM + m) * kTileRows + g + i / 2 * 8;
-                const uint32_t token = token_tile * kTileRows + warp_token * 32 + n * 8 + 2 * t + i % 2;
-                put(args, product, row, token, acc[m][n][i]);
-            }
-        }
-    }
+    store_outputs<kM>(args, product, row_tile + warp_row * kM, token_tile * kTileRows + warp_token * 32, acc);
 }
 
 template <uint32_t kRows>
@@ -171,9 +200,24 @@ uint32_t row_blocks(const Linear& args) {
     return blocks;
 }
 
+template <uint32_t kRows, uint32_t kTokens>
+constexpr size_t kLargeShared = 2 * sizeof(Stage<kRows, kTokens>);
+
+// What a block may have of the card's shared memory.
+size_t most_shared() {
+    static const size_t kMost = [] {
+        int device = 0;
+        int bytes = 0;
+        cudaGetDevice(&device);
+        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+        return static_cast<size_t>(bytes);
+    }();
+    return kMost;
+}
+
 template <uint32_t kRows, uint32_t kTokens, uint32_t kM>
 cudaError_t launch_large(cudaStream_t stream, const Linear& args) {
-    constexpr size_t kShared = 2 * sizeof(Stage<kRows, kTokens>);
+    constexpr size_t kShared = kLargeShared<kRows, kTokens>;
     const auto kernel = linear_large_kernel<kRows, kTokens, kM>;
     const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int{kShared});
     if (allowed != cudaSuccess) return allowed;
@@ -208,11 +252,15 @@ cudaError_t repack_q8_0(cudaStream_t stream, const uint8_t* blocks, uint32_t row
 
 cudaError_t linear_q8_0(cudaStream_t stream, const Linear& args) {
     if (args.tokens <= kSmallTokens) return linear_small(stream, args);
-    // Tiles as large as still give every multiprocessor something.
+    // Tiles as large as still give every multiprocessor something, and as its shared memory holds.
     constexpr uint32_t kEnough = 120;
     const uint32_t wide = (args.tokens + 127) / 128;
-    if (args.tokens > 64 && wide * row_blocks<128>(args) >= 2 * kEnough) return launch_large<128, 128, 2>(stream, args);
-    if ((args.tokens + 63) / 64 * row_blocks<128>(args) >= kEnough) return launch_large<128, 64, 1>(stream, args);
+    const uint32_t narrow = (args.tokens + 63) / 64;
+    const bool large = args.tokens > 64 && wide * row_blocks<128>(args) >= 2 * kEnough;
+    if (large && most_shared() >= kLargeShared<128, 128>) return launch_large<128, 128, 4>(stream, args);
+    if (narrow * row_blocks<128>(args) >= kEnough && most_shared() >= kLargeShared<128, 64>) {
+        return launch_large<128, 64, 2>(stream, args);
+    }
     return launch_large<64, 64, 1>(stream, args);
 }
 

@@ -40,4 +40,58 @@ __device__ inline void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+// Copies of many bytes (multiples of 16) from global to shared memory by the copy engine, from compute capability 9.0
+// on; before that by the thread itself. A CopyBarrier in shared memory counts them: one thread says how many bytes will
+// come, all wait for the phase in which they have.
+struct CopyBarrier {
+    uint64_t state;
+};
+
+__device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+
+__device__ inline void make_barrier([[maybe_unused]] CopyBarrier& barrier) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(&barrier)) : "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+__device__ inline void expect_bytes([[maybe_unused]] CopyBarrier& barrier, [[maybe_unused]] uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)), "r"(bytes)
+                 : "memory");
+#endif
+}
+
+__device__ inline void copy_bulk(void* to, const void* from, uint32_t bytes, [[maybe_unused]] CopyBarrier& barrier) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(&barrier))
+                 : "memory");
+#else
+    for (uint32_t i = 0; i < bytes; i += 16) {
+        cp_async_16(static_cast<uint8_t*>(to) + i, static_cast<const uint8_t*>(from) + i);
+    }
+#endif
+}
+
+// All threads of the block; the bytes are there when it returns.
+__device__ inline void wait_for_bytes([[maybe_unused]] CopyBarrier& barrier, [[maybe_unused]] uint32_t phase) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again_%=:\n"
+        "mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
+        "@!done bra again_%=;\n"
+        "}\n" ::"r"(shared_address(&barrier)),
+        "r"(phase)
+        : "memory");
+#else
+    cp_async_wait<1>();
+    __syncthreads();
+#endif
+}
+
 }  // namespace driftwood::compute::cuda
