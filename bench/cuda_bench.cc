@@ -231,12 +231,12 @@ void bench_batch(Engine& engine, uint32_t count) {
     std::fflush(stdout);
 }
 
-void bench_speed() {
-    const double limit = copy_tb_per_s();
-    std::printf("limit: a copy on the card moves %.2f TB/s\n", limit);
-    const TestModel model = make_test_model(kLlama1B, 1);
+void bench_speed(WeightType type, double limit) {
+    TestShape shape = kLlama1B;
+    shape.type = shape.second_type = type;
+    const TestModel model = make_test_model(shape, 1);
     auto engine = make_engine("cuda", model.spec, {.kv_blocks = 8192}).value();
-    std::printf("Llama 3.2 1B shapes, Q8_0, %.2f GB of weights a step\n",
+    std::printf("Llama 3.2 1B shapes, %s, %.2f GB of weights a step\n", std::string(weight_type_name(type)).c_str(),
                 static_cast<double>(weight_bytes(model.spec)) * 1e-9);
     for (const uint32_t depth : {16U, 1024U, 8192U, 32768U}) bench_decode(*engine, depth, limit);
     for (const uint32_t length : {512U, 4096U, 16384U}) bench_prefill(*engine, length);
@@ -296,11 +296,23 @@ int main_of(std::span<char*> arguments) {
                          .d_ff = 32,
                          .vocab = 33,
                          .context = 4096};
-        same &= check_bits("odd shapes", odd, host, 700);
-        same &= check_bits("Llama 3.1 8B layers", wide, host, 700);
-        same &= check_bits("Llama 3.2 1B", kLlama1B, host, 1500);
+        same &= check_bits("odd shapes, Q8_0", odd, host, 700);
+        same &= check_bits("Llama 3.1 8B layers, Q8_0", wide, host, 700);
+        same &= check_bits("Llama 3.2 1B, Q8_0", kLlama1B, host, 1500);
+        for (TestShape shape : {odd, wide, kLlama1B}) {
+            shape.type = shape.second_type = WeightType::kQ4_0;
+            same &= check_bits(shape.vocab == odd.vocab ? "odd shapes, Q4_0"
+                               : shape.layers == 2      ? "Llama 3.1 8B layers, Q4_0"
+                                                        : "Llama 3.2 1B, Q4_0",
+                               shape, host, shape.layers == 2 ? 700 : 1500);
+        }
     }
-    if (speed) bench_speed();
+    if (speed) {
+        const double limit = copy_tb_per_s();
+        std::printf("limit: a copy on the card moves %.2f TB/s\n", limit);
+        bench_speed(WeightType::kQ4_0, limit);
+        bench_speed(WeightType::kQ8_0, limit);
+    }
     return same ? 0 : 1;
 }
 

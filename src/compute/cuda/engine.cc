@@ -254,8 +254,7 @@ Result<void> CudaEngine::enqueue(const Pass& pass) {
     DW_TRY(
         check("clear faults", cudaMemsetAsync(b.fault.as<void>(), 0xFF, pass.rows * sizeof(uint32_t), stream_.get())));
     DW_TRY(check("clear a flag", cudaMemsetAsync(b.large.as<void>(), 0, sizeof(uint32_t), stream_.get())));
-    DW_TRY(
-        check("embed", embed_q8_0(stream_.get(), weights_->embedding, pass.token, pass.rows, b.residual.as<float>())));
+    DW_TRY(check("embed", embed(stream_.get(), weights_->embedding, pass.token, pass.rows, b.residual.as<float>())));
     for (uint32_t layer = 0; layer < spec_.layers; ++layer) {
         DW_TRY(attention_block(layer, pass));
         DW_TRY(feed_forward_block(layer, pass));
@@ -265,9 +264,11 @@ Result<void> CudaEngine::enqueue(const Pass& pass) {
 
 // ---- the decoder
 
-Quantise CudaEngine::quantised(uint32_t cols, uint32_t layer, Place place, uint32_t rows) const {
-    return {.rows = rows,
-            .cols = cols,
+Quantise CudaEngine::quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows) const {
+    return {.kind = kind_of(matrix.type),
+            .rows = rows,
+            .cols = matrix.cols,
+            .source = nullptr,
             .out = activations(),
             .fault = buffers_.fault.as<uint32_t>(),
             .code = fault_code(layer, place)};
@@ -283,17 +284,17 @@ Linear::Norm CudaEngine::norm(const float* weight, uint32_t layer, Place place) 
 }
 
 Linear CudaEngine::plain(const Pass& pass, bool add) const {
-    Linear linear;
-    linear.tokens = pass.rows;
-    linear.x = activations();
-    linear.add = add;
-    return linear;
+    Linear args;
+    args.tokens = pass.rows;
+    args.x = activations();
+    args.add = add;
+    return args;
 }
 
-Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> products, Linear linear) {
-    linear.products = static_cast<uint32_t>(products.size());
-    std::copy(products.begin(), products.end(), linear.product);
-    return check("multiply", linear_q8_0(stream_.get(), linear));
+Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> products, Linear args) {
+    args.products = static_cast<uint32_t>(products.size());
+    std::copy(products.begin(), products.end(), args.product);
+    return check("multiply", linear(stream_.get(), args));
 }
 
 Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
@@ -303,9 +304,8 @@ Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
     if (pass.rows <= kFusedTokens && spec_.d_model <= kFusedCols) {
         qkv.norm = norm(w.attn_norm, layer, Place::kAttnNorm);
     } else {
-        DW_TRY(check("attn_norm",
-                     norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kAttnNorm, pass.rows),
-                                   b.residual.as<float>(), w.attn_norm, spec_.norm_eps)));
+        DW_TRY(check("attn_norm", norm_quantise(stream_.get(), quantised(w.wq, layer, Place::kAttnNorm, pass.rows),
+                                                b.residual.as<float>(), w.attn_norm, spec_.norm_eps)));
     }
     DW_TRY(multiply({{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}}, qkv));
     const Sequences sequences{.rows = pass.rows,
@@ -337,6 +337,7 @@ Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
 // Attention, and its output as activations.
 Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass, const Sequences& sequences) {
     Buffers& b = buffers_;
+    const TiledMatrix& wo = weights_->layer[layer].wo;
     Attention args;
     args.sequences = sequences;
     args.q16 = b.q16.as<int16_t>();
@@ -354,7 +355,9 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass, const Sequence
         args.max_chunks = pass.max_chunks;
         args.part = b.part.as<void>();
         args.part_sum = b.part_sum.as<int32_t>();
-        if (args.tasks == 0) args.tiles = activations();
+        // A32P: a head is whole groups, so the merge makes the activations. A256: four heads may share a scale.
+        const bool merged = args.tasks == 0 && kind_of(wo.type) == ActivationKind::kA32P;
+        if (merged) args.tiles = activations();
         const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
         const auto decodes = static_cast<uint32_t>(pass.decode_rows.size());
         const auto at_once = one_row == 0 ? 1 : static_cast<uint32_t>(std::max<size_t>(b.part_sum.size() / one_row, 1));
@@ -362,11 +365,10 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass, const Sequence
             args.decode_rows = std::min(at_once, decodes - args.first_decode);
             DW_TRY(check("attention of decodes", attention_decode(stream_.get(), args)));
         }
-        if (args.tasks == 0) return {};
+        if (merged) return {};
     }
     return check("quantise",
-                 quantise(stream_.get(), quantised(spec_.heads * spec_.head_dim, layer, Place::kAttention, pass.rows),
-                          b.attended.as<float>()));
+                 quantise(stream_.get(), quantised(wo, layer, Place::kAttention, pass.rows), b.attended.as<float>()));
 }
 
 Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
@@ -376,20 +378,23 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     if (pass.rows <= kFusedTokens && spec_.d_model <= kFusedCols) {
         pair.norm = norm(w.ffn_norm, layer, Place::kFfnNorm);
     } else {
-        DW_TRY(
-            check("ffn_norm", norm_quantise(stream_.get(), quantised(spec_.d_model, layer, Place::kFfnNorm, pass.rows),
-                                            b.residual.as<float>(), w.ffn_norm, spec_.norm_eps)));
+        DW_TRY(check("ffn_norm", norm_quantise(stream_.get(), quantised(w.w_gate, layer, Place::kFfnNorm, pass.rows),
+                                               b.residual.as<float>(), w.ffn_norm, spec_.norm_eps)));
     }
-    Quantise silu = quantised(spec_.d_ff, layer, Place::kFeedForward, pass.rows);
-    if (pass.rows <= kPairTokens) {
-        pair.pair = pair_activations();
-        pair.fault = silu.fault;
-        pair.code = silu.code;
-    }
-    DW_TRY(multiply({{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}}, pair));
+    Quantise silu = quantised(w.w_down, layer, Place::kFeedForward, pass.rows);
     silu.out = pair_activations();
-    if (pass.rows > kPairTokens) {
+    // The pair makes the input of w_down itself if that wants groups; as floats if super-blocks, which it has not
+    // whole.
+    pair.is_pair = pass.rows <= kPairTokens && w.w_down.type == w.w_gate.type;
+    pair.pair = silu.out;
+    pair.fault = silu.fault;
+    pair.code = silu.code;
+    if (!pair.is_pair) pair.fault = nullptr;
+    DW_TRY(multiply({{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}}, pair));
+    if (!pair.is_pair) {
         DW_TRY(check("silu", silu_quantise(stream_.get(), silu, b.gate.as<float>(), b.up.as<float>())));
+    } else if (silu.kind != ActivationKind::kA32P) {
+        DW_TRY(check("quantise", quantise(stream_.get(), silu, b.gate.as<float>())));
     }
     Linear down = plain(pass, true);
     down.x = pair_activations();
@@ -401,19 +406,19 @@ Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
     Buffers& b = buffers_;
     const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin));
     if (count > 0) {
-        Quantise normed = quantised(spec_.d_model, spec_.layers, Place::kOutputNorm, count);
+        Quantise normed = quantised(weights_->output, spec_.layers, Place::kOutputNorm, count);
         normed.source = pass.logit_source + begin;
         DW_TRY(check("output_norm", norm_quantise(stream_.get(), normed, b.residual.as<float>(), weights_->output_norm,
                                                   spec_.norm_eps)));
-        Linear linear;
-        linear.products = 1;
-        linear.product[0] = {weights_->output, b.logits.as<float>()};
-        linear.tokens = count;
-        linear.x = activations();
-        linear.fault = b.fault.as<uint32_t>();
-        linear.source = normed.source;
-        linear.code = fault_code(spec_.layers, Place::kLogits);
-        DW_TRY(check("logits", linear_q8_0(stream_.get(), linear)));
+        Linear args;
+        args.products = 1;
+        args.product[0] = {weights_->output, b.logits.as<float>()};
+        args.tokens = count;
+        args.x = activations();
+        args.fault = b.fault.as<uint32_t>();
+        args.source = normed.source;
+        args.code = fault_code(spec_.layers, Place::kLogits);
+        DW_TRY(check("logits", linear(stream_.get(), args)));
         DW_TRY(check("copy logits", cudaMemcpyAsync(b.host_logits.as<void>(), b.logits.as<void>(),
                                                     size_t{count} * spec_.vocab * sizeof(float), cudaMemcpyDeviceToHost,
                                                     stream_.get())));

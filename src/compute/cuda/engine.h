@@ -86,10 +86,11 @@ class CudaEngine final : public Engine {
     Result<void> enqueue_logits(const Pass& pass, size_t begin);
     void deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
     void drop_graphs();
-    Result<void> multiply(std::initializer_list<Linear::Product> products, Linear linear);
+    Result<void> multiply(std::initializer_list<Linear::Product> products, Linear args);
     // Of rows that have tiles of activations: the sum with what is in y, or with add = false that alone.
     Linear plain(const Pass& pass, bool add) const;
-    Quantise quantised(uint32_t cols, uint32_t layer, Place place, uint32_t rows) const;
+    // The input of `matrix`, to be made.
+    Quantise quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows) const;
     Activations activations(const DeviceBytes& q, const DeviceBytes& scale) const;
     Activations activations() const { return activations(buffers_.a8, buffers_.a8_scale); }
     // Of the feed-forward pair, whose input may be the other ones.

@@ -25,7 +25,14 @@ struct TiledMatrix {
     const uint16_t* scales = nullptr;  // f16
     uint32_t rows = 0;
     uint32_t cols = 0;
+    WeightType type = WeightType::kQ8_0;
 };
+
+// What the kernels of this folder multiply.
+constexpr bool has_kernels(WeightType type) { return type == WeightType::kQ8_0 || type == WeightType::kQ4_0; }
+constexpr ActivationKind kind_of(WeightType type) {
+    return type == WeightType::kQ8_0 ? ActivationKind::kA32P : ActivationKind::kA256;
+}
 
 struct Activations {
     uint8_t* q = nullptr;
@@ -36,6 +43,7 @@ inline constexpr float kLargeScale = 0x1p100F;
 
 // Rows of activations to be made: `rows` rows of `cols` values; row i is row source[i] of the inputs (i without it).
 struct Quantise {
+    ActivationKind kind = ActivationKind::kA32P;
     uint32_t rows = 0;
     uint32_t cols = 0;
     const uint32_t* source = nullptr;
@@ -44,18 +52,18 @@ struct Quantise {
     uint32_t code = 0;
 };
 
-cudaError_t repack_q8_0(cudaStream_t stream, const uint8_t* blocks, uint32_t rows, uint32_t cols, uint8_t* tiles,
-                        uint16_t* scales);
+// From the blocks of a file into tiles and scales, whose place and shape `out` says.
+cudaError_t repack(cudaStream_t stream, const uint8_t* blocks, const TiledMatrix& out, uint8_t* tiles,
+                   uint16_t* scales);
 
 // out[i] = row tokens[i] of the matrix, as floats.
-cudaError_t embed_q8_0(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows,
-                       float* out);
+cudaError_t embed(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows, float* out);
 
 cudaError_t norm_quantise(cudaStream_t stream, const Quantise& args, const float* x, const float* weight, float eps);
 cudaError_t quantise(cudaStream_t stream, const Quantise& args, const float* x);
 cudaError_t silu_quantise(cudaStream_t stream, const Quantise& args, const float* gate, const float* up);
 
-// y[t, r] = (W x_t)[r], or y[t, r] + that, of up to three matrices that share their input.
+// y[t, r] = (W x_t)[r], or y[t, r] + that, of up to three matrices of one type that share their input.
 struct Linear {
     struct Product {
         TiledMatrix matrix;
@@ -76,7 +84,9 @@ struct Linear {
     Activations x;
     Norm norm;  // where set: in place of x
     bool add = false;
-    // Where set: products are gate and up, the output is SILU(gate) · up as activations; at most kPairTokens tokens.
+    // With is_pair, products are gate and up, and the output is SILU(gate) · up; at most kPairTokens tokens. A32P: as
+    // activations. A256, whose super-blocks no block has whole: as floats, in the first product's y.
+    bool is_pair = false;
     Activations pair;
     // Where set: outputs are looked at, and what is not finite is noted for row source[t] (t for a pair).
     uint32_t* fault = nullptr;
@@ -87,7 +97,7 @@ struct Linear {
 inline constexpr uint32_t kFusedTokens = 2;
 inline constexpr uint32_t kFusedCols = 4096;
 inline constexpr uint32_t kPairTokens = 8;
-cudaError_t linear_q8_0(cudaStream_t stream, const Linear& args);
+cudaError_t linear(cudaStream_t stream, const Linear& args);
 cudaError_t linear_small(cudaStream_t stream, const Linear& args);  // up to 32 tokens
 
 // One layer's view of a pass's sequences.

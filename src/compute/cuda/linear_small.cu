@@ -20,8 +20,9 @@ constexpr uint32_t kPairTiles = 4;  // of a block that makes a group of SILU(gat
 enum class From : uint8_t { kTiles, kNorm };
 
 // A warp's weights of one tile and super-block.
+template <WeightType kType>
 struct Piece {
-    uint4 w[8];
+    uint4 w[8 / kGroupsPerLoad<kType>];
     uint4 d0, d1;  // scales of rows g and g + 8
 };
 
@@ -33,60 +34,69 @@ __device__ uint4 load_once(const void* from) {
     return x;
 }
 
-__device__ void load_piece(Piece& piece, const TiledMatrix& matrix, uint32_t tile, uint32_t sb) {
+template <WeightType kType>
+__device__ void load_piece(Piece<kType>& piece, const TiledMatrix& matrix, uint32_t tile, uint32_t sb) {
     const uint32_t lane = threadIdx.x % 32;
     const size_t at = static_cast<size_t>(tile) * super_blocks_of(matrix.cols) + sb;
-    const uint8_t* tiles = matrix.tiles + at * 8 * kTileBytes + lane * 16;
+    const uint8_t* tiles = matrix.tiles + at * 8 * tile_bytes(kType) + lane * 16;
 #pragma unroll
-    for (uint32_t j = 0; j < 8; ++j) piece.w[j] = load_once(tiles + j * kTileBytes);
+    for (uint32_t j = 0; j < 8 / kGroupsPerLoad<kType>; ++j) piece.w[j] = load_once(tiles + j * kTileBytes);
     const uint16_t* scales = matrix.scales + at * kScaleRow;
     piece.d0 = load_once(scales + lane / 4 * 8);
     piece.d1 = load_once(scales + (lane / 4 + 8) * 8);
 }
 
-// Half j of 8 halves that lie in 4 words.
+// Half j of 8 halves that lie in 4 words, as a scale.
+template <WeightType kType>
 __device__ float scale_of(const uint4& halves, uint32_t j) {
     const uint32_t word = j / 2 == 0 ? halves.x : j / 2 == 1 ? halves.y : j / 2 == 2 ? halves.z : halves.w;
-    return __half2float(__ushort_as_half(static_cast<uint16_t>(j % 2 == 0 ? word & 0xFFFFU : word >> 16)));
+    return weight_scale<kType>(static_cast<uint16_t>(j % 2 == 0 ? word & 0xFFFFU : word >> 16));
 }
 
 // Activations of up to 8 tokens that a block made for itself.
 struct Own {
     uint2* q;      // [group][lane]
-    float* scale;  // [group][8 tokens]
+    float* scale;  // [group (A256: super-block)][8 tokens]
 };
 
-template <uint32_t kTokens, From kFrom>
-__device__ void multiply_piece(const Piece& piece, const Linear& args, const Own& own, uint32_t sb, uint32_t groups,
-                               float* part) {
+template <WeightType kType, uint32_t kTokens, From kFrom>
+__device__ void multiply_piece(const Piece<kType>& piece, const Linear& args, const Own& own, uint32_t sb,
+                               uint32_t groups, float* part) {
+    constexpr bool kScaled = kind_of(kType) == ActivationKind::kA32P;  // group by group
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t g = lane / 4;
     const uint32_t t = lane % 4;
     float sum[kTokens / 8][4] = {};
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) {
-        const uint32_t a[4] = {piece.w[j].x, piece.w[j].y, piece.w[j].z, piece.w[j].w};
-        const float da = scale_of(piece.d0, j);
-        const float db = scale_of(piece.d1, j);
+        uint32_t a[4];
+        operand<kType>(piece.w[j / kGroupsPerLoad<kType>], j % kGroupsPerLoad<kType>, a);
+        const float da = scale_of<kType>(piece.d0, j);
+        const float db = scale_of<kType>(piece.d1, j);
         const uint32_t group = sb * 8 + j;
 #pragma unroll
         for (uint32_t n = 0; n < kTokens / 8; ++n) {
+            const size_t tile = static_cast<size_t>(n / 2) * groups + group;
             uint2 b;
-            float2 s;
             if constexpr (kFrom == From::kNorm) {
                 b = own.q[group * 32 + lane];
-                s = *reinterpret_cast<const float2*>(own.scale + group * 8 + 2 * t);
             } else {
-                const size_t tile = static_cast<size_t>(n / 2) * groups + group;
                 b = *reinterpret_cast<const uint2*>(args.x.q + tile * kTileBytes + lane * 16 + n % 2 * 8);
-                s = *reinterpret_cast<const float2*>(args.x.scale + tile * kTileRows + n % 2 * 8 + 2 * t);
             }
             int32_t i[4] = {};
             mma_s8s8(i, a, b.x, b.y);
-            sum[n][0] = __fmaf_rn(da, __fmul_rn(static_cast<float>(i[0]), s.x), sum[n][0]);
-            sum[n][1] = __fmaf_rn(da, __fmul_rn(static_cast<float>(i[1]), s.y), sum[n][1]);
-            sum[n][2] = __fmaf_rn(db, __fmul_rn(static_cast<float>(i[2]), s.x), sum[n][2]);
-            sum[n][3] = __fmaf_rn(db, __fmul_rn(static_cast<float>(i[3]), s.y), sum[n][3]);
+            float f[4];
+#pragma unroll
+            for (uint32_t k = 0; k < 4; ++k) f[k] = static_cast<float>(i[k]);
+            if constexpr (kScaled) {
+                const float* scale =
+                    kFrom == From::kNorm ? own.scale + group * 8 : args.x.scale + tile * kTileRows + n % 2 * 8;
+                const float2 s = *reinterpret_cast<const float2*>(scale + 2 * t);
+#pragma unroll
+                for (uint32_t k = 0; k < 4; ++k) f[k] = __fmul_rn(f[k], k % 2 == 0 ? s.x : s.y);
+            }
+#pragma unroll
+            for (uint32_t k = 0; k < 4; ++k) sum[n][k] = __fmaf_rn(k < 2 ? da : db, f[k], sum[n][k]);
         }
     }
 #pragma unroll
@@ -96,8 +106,22 @@ __device__ void multiply_piece(const Piece& piece, const Linear& args, const Own
     }
 }
 
+// A super-block's partial sum joins a row's sum.
+template <WeightType kType, From kFrom>
+__device__ float join(float acc, float part, const Linear& args, const Own& own, uint32_t sb, uint32_t super_blocks,
+                      uint32_t token) {
+    if constexpr (kind_of(kType) == ActivationKind::kA32P) return __fadd_rn(acc, part);
+    const float s =
+        kFrom == From::kNorm
+            ? own.scale[sb * 8 + token]
+            : args.x
+                  .scale[(static_cast<size_t>(token / kTileRows) * super_blocks + sb) * kTileRows + token % kTileRows];
+    return __fmaf_rn(part, s, acc);
+}
+
 // RMSNorm and quantisation of all tokens into the block's own activations. A warp has a super-block of each token in
 // its registers; `weight` are the norm's, fetched before.
+template <ActivationKind kKind>
 __device__ void norm_tokens(const Linear& args, const Own& own, const float (&weight)[8], float* block_sum) {
     const Linear::Norm& norm = args.norm;
     const uint32_t cols = args.product[0].matrix.cols;
@@ -123,16 +147,23 @@ __device__ void norm_tokens(const Linear& args, const Own& own, const float (&we
             bool finite = true;
             const float factor = norm_factor(block_sum + token * blocks, cols, norm.eps, finite);
 #pragma unroll
+            for (uint32_t j = 0; j < 8; ++j) x[token][j] = __fmul_rn(__fmul_rn(x[token][j], factor), weight[j]);
+            const SuperBlock<kKind> made = quantise_super_block<kKind>(x[token]);
+            finite &= made.finite;
+#pragma unroll
             for (uint32_t j = 0; j < 8; ++j) {
                 const uint32_t group = warp * 8 + j;
-                const Group made = quantise_group(__fmul_rn(__fmul_rn(x[token][j], factor), weight[j]));
-                finite &= made.finite;
                 if (lane % 4 == 0) {
                     // As activation_byte, for 8 tokens: the word of columns 16 h + 4 t… of lane 4 token + t.
                     auto* words = reinterpret_cast<uint32_t*>(own.q + group * 32 + token * 4 + lane % 16 / 4);
-                    words[lane / 16] = made.word;
+                    words[lane / 16] = made.word[j];
                 }
-                if (lane == 0) own.scale[group * 8 + token] = made.scale;
+                if constexpr (kKind == ActivationKind::kA32P) {
+                    if (lane == 0) own.scale[group * 8 + token] = made.scale[j];
+                }
+            }
+            if constexpr (kKind != ActivationKind::kA32P) {
+                if (lane == 0) own.scale[warp * 8 + token] = made.scale[0];
             }
             if (!finite && blockIdx.x == 0) atomicMin(norm.fault + token, norm.code);
         }
@@ -150,7 +181,7 @@ __device__ Linear::Product tile_product(const Linear& args, uint32_t tiles, uint
     return product_of(args, blockIdx.x * tiles + i, kTileRows, tile);
 }
 
-template <uint32_t kTokens, From kFrom, bool kPair>
+template <WeightType kType, uint32_t kTokens, From kFrom, bool kPair>
 __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear args, uint32_t tiles_each) {
     constexpr uint32_t kOutputs = kTileRows * kTokens;
     const uint32_t warps = blockDim.x / 32;
@@ -167,13 +198,13 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear ar
     const uint32_t rounds = (super_blocks + warps - 1) / warps;
     const uint32_t tiles = kPair ? kPairTiles : min(tiles_each, args.row_tiles - blockIdx.x * tiles_each);
 
-    const auto load = [&](Piece& piece, uint32_t item) {
+    const auto load = [&](Piece<kType>& piece, uint32_t item) {
         const uint32_t sb = item % rounds * warps + warp;
         uint32_t tile = 0;
         const Linear::Product product = tile_product<kPair>(args, tiles_each, item / rounds, tile);
         if (sb < super_blocks) load_piece(piece, product.matrix, tile, sb);
     };
-    Piece now, next;
+    Piece<kType> now, next;
     load(now, 0);
     float norm_weight[8];
     if constexpr (kFrom == From::kNorm) {
@@ -184,7 +215,7 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear ar
         }
     }
     wait_for_previous();
-    if constexpr (kFrom == From::kNorm) norm_tokens(args, own, norm_weight, block_sum);
+    if constexpr (kFrom == From::kNorm) norm_tokens<kind_of(kType)>(args, own, norm_weight, block_sum);
 
     constexpr uint32_t kEach = kOutputs <= 128 ? 1 : kOutputs / 128;  // outputs of a thread: there are 128 at least
     float acc[kEach] = {};
@@ -193,7 +224,7 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear ar
         const uint32_t first = item % rounds * warps;
         float* round = part + item % 2 * warps * kOutputs;
         if (first + warp < super_blocks) {
-            multiply_piece<kTokens, kFrom>(now, args, own, first + warp, groups, round + warp * kOutputs);
+            multiply_piece<kType, kTokens, kFrom>(now, args, own, first + warp, groups, round + warp * kOutputs);
         }
         __syncthreads();
         const bool last = item % rounds + 1 == rounds;
@@ -204,7 +235,8 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear ar
             const uint32_t output = e * blockDim.x + threadIdx.x;
             if (output >= kOutputs) break;
             for (uint32_t i = 0; i < min(warps, super_blocks - first); ++i) {
-                acc[e] = __fadd_rn(acc[e], round[i * kOutputs + output]);
+                acc[e] = join<kType, kFrom>(acc[e], round[i * kOutputs + output], args, own, first + i, super_blocks,
+                                            output / kTileRows);
             }
             if (!last) continue;
             if constexpr (kPair) {
@@ -222,15 +254,19 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear ar
         for (uint32_t token = warp; token < args.tokens; token += warps) {
             const float* gate = results + lane / 16 * 2 * kOutputs + token * kTileRows + lane % 16;
             const float value = __fmul_rn(silu(gate[0]), gate[kOutputs]);
-            const uint32_t out_groups = padded_groups(args.product[0].matrix.rows);
-            if (!store_group(args.pair, token, blockIdx.x, out_groups, value)) {
-                atomicMin(args.fault + token, args.code);
+            const uint32_t rows = args.product[0].matrix.rows;
+            if constexpr (kind_of(kType) == ActivationKind::kA32P) {
+                if (!store_group(args.pair, token, blockIdx.x, padded_groups(rows), value)) {
+                    atomicMin(args.fault + token, args.code);
+                }
+            } else {
+                args.product[0].y[static_cast<size_t>(token) * rows + blockIdx.x * 32 + lane] = value;
             }
         }
     }
 }
 
-template <uint32_t kTokens, From kFrom, bool kPair>
+template <WeightType kType, uint32_t kTokens, From kFrom, bool kPair>
 cudaError_t launch(cudaStream_t stream, Linear args) {
     const uint32_t super_blocks = super_blocks_of(args.product[0].matrix.cols);
     const uint32_t warps = super_blocks > 8 ? kMostWarps : super_blocks > 4 ? 8 : 4;
@@ -240,7 +276,7 @@ cudaError_t launch(cudaStream_t stream, Linear args) {
     if (kFrom == From::kNorm) {
         shared += super_blocks * (kTokens * sizeof(float) + 8 * (8 * sizeof(float) + 32 * sizeof(uint2)));
     }
-    const auto kernel = linear_small_kernel<kTokens, kFrom, kPair>;
+    const auto kernel = linear_small_kernel<kType, kTokens, kFrom, kPair>;
     const cudaError_t allowed =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
     if (allowed != cudaSuccess) return allowed;
@@ -252,17 +288,22 @@ cudaError_t launch(cudaStream_t stream, Linear args) {
     return launch_overlapping(kernel, dim3(blocks), warps * 32, shared, stream, args, each);
 }
 
+template <WeightType kType>
+cudaError_t launch_type(cudaStream_t stream, const Linear& args) {
+    const bool norm = args.norm.x != nullptr;
+    if (norm && args.is_pair) return launch<kType, 8, From::kNorm, true>(stream, args);
+    if (norm) return launch<kType, 8, From::kNorm, false>(stream, args);
+    if (args.is_pair) return launch<kType, 8, From::kTiles, true>(stream, args);
+    if (args.tokens <= 8) return launch<kType, 8, From::kTiles, false>(stream, args);
+    if (args.tokens <= 16) return launch<kType, 16, From::kTiles, false>(stream, args);
+    return launch<kType, 32, From::kTiles, false>(stream, args);
+}
+
 }  // namespace
 
 cudaError_t linear_small(cudaStream_t stream, const Linear& args) {
-    const bool norm = args.norm.x != nullptr;
-    const bool pair = args.pair.q != nullptr;
-    if (norm && pair) return launch<8, From::kNorm, true>(stream, args);
-    if (norm) return launch<8, From::kNorm, false>(stream, args);
-    if (pair) return launch<8, From::kTiles, true>(stream, args);
-    if (args.tokens <= 8) return launch<8, From::kTiles, false>(stream, args);
-    if (args.tokens <= 16) return launch<16, From::kTiles, false>(stream, args);
-    return launch<32, From::kTiles, false>(stream, args);
+    return args.product[0].matrix.type == WeightType::kQ8_0 ? launch_type<WeightType::kQ8_0>(stream, args)
+                                                            : launch_type<WeightType::kQ4_0>(stream, args);
 }
 
 }  // namespace driftwood::compute::cuda

@@ -7,9 +7,16 @@
 
 namespace driftwood::compute::cuda {
 
+// The q of four lanes from this one on, in lanes 0, 4, 8, ….
+__device__ inline uint32_t pack_lanes(int32_t q) {
+    uint32_t word = static_cast<uint32_t>(q) & 255U;
+    word |= __shfl_down_sync(kAllLanes, word, 1) << 8;
+    return word | __shfl_down_sync(kAllLanes, word, 2) << 16;
+}
+
 // One group of one row, a value per lane; all lanes of the warp take part.
 struct Group {
-    uint32_t word;  // in lanes 0, 4, 8, …: the q of four lanes from this one on
+    uint32_t word;  // pack_lanes
     float scale;
     bool finite;
 };
@@ -17,24 +24,76 @@ __device__ inline Group quantise_group(float x) {
     const uint32_t most = warp_max(magnitude_bits(x));
     const bool zero = most < __float_as_uint(kTiny);
     const int32_t e = static_cast<int32_t>(most >> 23) - 127 - 6;
-    int32_t q = round_int(__fmul_rn(x, power_of_two(-e)));
-    q = zero ? 0 : min(max(q, -kMaxA8), kMaxA8);
-    uint32_t word = static_cast<uint32_t>(q) & 255U;
-    word |= __shfl_down_sync(kAllLanes, word, 1) << 8;
-    word |= __shfl_down_sync(kAllLanes, word, 2) << 16;
-    return {word, zero ? 0.0F : power_of_two(e), most < kInfinityBits};
+    const int32_t q = min(max(round_int(__fmul_rn(x, power_of_two(-e))), -kMaxA8), kMaxA8);
+    return {pack_lanes(zero ? 0 : q), zero ? 0.0F : power_of_two(e), most < kInfinityBits};
 }
 
-// The same, written where linear layers read it (layout.h). Returns whether all were finite.
-__device__ inline bool store_group(const Activations& out, uint32_t row, uint32_t group, uint32_t groups, float x) {
+// One super-block of one row; value j of a lane is of its group j.
+template <ActivationKind kKind>
+struct SuperBlock {
+    uint32_t word[8];
+    float scale[kKind == ActivationKind::kA32P ? 8 : 1];
+    bool finite;
+};
+template <ActivationKind kKind>
+__device__ SuperBlock<kKind> quantise_super_block(const float (&x)[8]) {
+    SuperBlock<kKind> made;
+    made.finite = true;
+    if constexpr (kKind == ActivationKind::kA32P) {
+#pragma unroll
+        for (uint32_t j = 0; j < 8; ++j) {
+            const Group group = quantise_group(x[j]);
+            made.word[j] = group.word;
+            made.scale[j] = group.scale;
+            made.finite &= group.finite;
+        }
+    } else {
+        uint32_t most = 0;
+#pragma unroll
+        for (uint32_t j = 0; j < 8; ++j) most = max(most, magnitude_bits(x[j]));
+        most = warp_max(most);
+        const bool zero = most < __float_as_uint(kTiny);
+        const float largest = __uint_as_float(most);
+        constexpr auto kRange = static_cast<float>(kMaxA8);
+        const float to_integer = zero ? 0.0F : __fdiv_rn(kRange, largest);
+#pragma unroll
+        for (uint32_t j = 0; j < 8; ++j) made.word[j] = pack_lanes(round_int(__fmul_rn(x[j], to_integer)));
+        made.scale[0] = zero ? 0.0F : __fdiv_rn(largest, kRange);
+        made.finite = most < kInfinityBits;
+    }
+    return made;
+}
+
+__device__ inline void store_word(const Activations& out, uint32_t row, size_t tile, uint32_t word) {
     const uint32_t lane = threadIdx.x % 32;
+    if (lane % 4 != 0) return;
+    *reinterpret_cast<uint32_t*>(out.q + tile * kTileBytes + activation_byte(row % kTileRows, lane)) = word;
+}
+
+__device__ inline void store_scale(const Activations& out, uint32_t row, size_t tile, float scale) {
+    if (threadIdx.x % 32 == 0) out.scale[tile * kTileRows + row % kTileRows] = scale;
+    if (scale >= kLargeScale) *out.large = 1;
+}
+
+// A group (A32P) or super-block written where linear layers read it (layout.h). Return whether all were finite.
+__device__ inline bool store_group(const Activations& out, uint32_t row, uint32_t group, uint32_t groups, float x) {
     const Group made = quantise_group(x);
     const size_t tile = static_cast<size_t>(row / kTileRows) * groups + group;
-    if (lane % 4 == 0) {
-        *reinterpret_cast<uint32_t*>(out.q + tile * kTileBytes + activation_byte(row % kTileRows, lane)) = made.word;
+    store_word(out, row, tile, made.word);
+    store_scale(out, row, tile, made.scale);
+    return made.finite;
+}
+template <ActivationKind kKind>
+__device__ bool store_super_block(const Activations& out, uint32_t row, uint32_t sb, uint32_t super_blocks,
+                                  const float (&x)[8]) {
+    const SuperBlock<kKind> made = quantise_super_block<kKind>(x);
+    const size_t at = static_cast<size_t>(row / kTileRows) * super_blocks + sb;
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) {
+        store_word(out, row, at * 8 + j, made.word[j]);
+        if constexpr (kKind == ActivationKind::kA32P) store_scale(out, row, at * 8 + j, made.scale[j]);
     }
-    if (lane == 0) out.scale[tile * kTileRows + row % kTileRows] = made.scale;
-    if (made.scale >= kLargeScale) *out.large = 1;
+    if constexpr (kKind != ActivationKind::kA32P) store_scale(out, row, at, made.scale[0]);
     return made.finite;
 }
 

@@ -11,12 +11,26 @@ namespace {
 
 constexpr uint32_t kThreads = 256;
 constexpr uint32_t kWarps = kThreads / 32;
+constexpr uint32_t kQuantiseWarps = 4;
 
 __device__ void note(const Quantise& args, uint32_t source_row, bool finite) {
     if (!finite) atomicMin(args.fault + source_row, args.code);
 }
 
-__global__ void embed_q8_0_kernel(TiledMatrix matrix, const uint32_t* tokens, float* out) {
+template <WeightType kType>
+__device__ int32_t weight_at(const uint8_t* tiles, size_t tile, uint32_t row, uint32_t col) {
+    if constexpr (kType == WeightType::kQ8_0) {
+        return static_cast<int8_t>(tiles[tile * kTileBytes + weight_byte(row, col)]);
+    } else {
+        const auto group = static_cast<uint32_t>(tile % 2);
+        const uint8_t both = tiles[(tile - group) * tile_bytes(kType) + nibble_byte(group, row, col)];
+        const int32_t nibble = row < 8 ? both & 15 : both >> 4;
+        return (nibble ^ 8) - 8;
+    }
+}
+
+template <WeightType kType>
+__global__ void embed_kernel(TiledMatrix matrix, const uint32_t* tokens, float* out) {
     wait_for_previous();
     const uint32_t token = tokens[blockIdx.x];
     const uint32_t groups = padded_groups(matrix.cols);
@@ -24,7 +38,7 @@ __global__ void embed_q8_0_kernel(TiledMatrix matrix, const uint32_t* tokens, fl
     for (uint32_t col = threadIdx.x; col < matrix.cols; col += kThreads) {
         const uint32_t group = col / kGroup;
         const size_t tile = static_cast<size_t>(token / kTileRows) * groups + group;
-        const auto n = static_cast<int8_t>(matrix.tiles[tile * kTileBytes + weight_byte(row, col % kGroup)]);
+        const int32_t n = weight_at<kType>(matrix.tiles, tile, row, col % kGroup);
         const size_t super_block = tile / kGroupsPerSuperBlock;
         const uint16_t d = matrix.scales[(super_block * kTileRows + row) * kGroupsPerSuperBlock + group % 8];
         out[static_cast<size_t>(blockIdx.x) * matrix.cols + col] =
@@ -33,6 +47,7 @@ __global__ void embed_q8_0_kernel(TiledMatrix matrix, const uint32_t* tokens, fl
 }
 
 // A block per row: each warp sums blocks of 256 values, then every thread adds them up in order.
+template <ActivationKind kKind>
 __global__ void norm_quantise_kernel(Quantise args, const float* x, const float* weight, float eps) {
     extern __shared__ float block_sum[];  // [blocks of 256]
     wait_for_previous();
@@ -40,34 +55,41 @@ __global__ void norm_quantise_kernel(Quantise args, const float* x, const float*
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t source = args.source == nullptr ? blockIdx.x : args.source[blockIdx.x];
     const float* values = x + static_cast<size_t>(source) * args.cols;
-    for (uint32_t block = warp; block < super_blocks_of(args.cols); block += kWarps) {
-        float value[8];
+    const uint32_t super_blocks = super_blocks_of(args.cols);
+    float value[8];
+    for (uint32_t block = warp; block < super_blocks; block += kWarps) {
         const float sum = block_of_squares(values, args.cols, block, value);
         if (lane == 0) block_sum[block] = sum;
     }
     __syncthreads();
     bool finite = true;
     const float factor = norm_factor(block_sum, args.cols, eps, finite);
-    const uint32_t groups = padded_groups(args.cols);
-    for (uint32_t group = warp; group < groups; group += kWarps) {
-        const uint32_t i = group * kGroup + lane;
-        const float y = i < args.cols ? __fmul_rn(__fmul_rn(values[i], factor), weight[i]) : 0.0F;
-        finite &= store_group(args.out, blockIdx.x, group, groups, y);
+    for (uint32_t block = warp; block < super_blocks; block += kWarps) {
+#pragma unroll
+        for (uint32_t j = 0; j < 8; ++j) {
+            const uint32_t i = block * kSuperBlock + j * kGroup + lane;
+            value[j] = i < args.cols ? __fmul_rn(__fmul_rn(values[i], factor), weight[i]) : 0.0F;
+        }
+        finite &= store_super_block<kKind>(args.out, blockIdx.x, block, super_blocks, value);
     }
     note(args, source, finite);
 }
 
-// A warp per group; Value(i) gives the value of index i of all inputs.
-template <class Value>
+// A warp per super-block; Value(i) gives the value of index i of all inputs.
+template <ActivationKind kKind, class Value>
 __global__ void quantise_kernel(Quantise args, Value value) {
     wait_for_previous();
-    const uint32_t group = blockIdx.y * kWarps + threadIdx.x / 32;
-    const uint32_t groups = padded_groups(args.cols);
-    if (group >= groups) return;
+    const uint32_t super_blocks = super_blocks_of(args.cols);
+    const uint32_t block = blockIdx.y * kQuantiseWarps + threadIdx.x / 32;
+    if (block >= super_blocks) return;
     const uint32_t source = args.source == nullptr ? blockIdx.x : args.source[blockIdx.x];
-    const uint32_t col = group * kGroup + threadIdx.x % 32;
-    const float x = col < args.cols ? value(static_cast<size_t>(source) * args.cols + col) : 0.0F;
-    note(args, source, store_group(args.out, blockIdx.x, group, groups, x));
+    float x[8];
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) {
+        const uint32_t col = block * kSuperBlock + j * kGroup + threadIdx.x % 32;
+        x[j] = col < args.cols ? value(static_cast<size_t>(source) * args.cols + col) : 0.0F;
+    }
+    note(args, source, store_super_block<kKind>(args.out, blockIdx.x, block, super_blocks, x));
 }
 
 struct Plain {
@@ -83,20 +105,25 @@ struct SiluTimes {
 
 template <class Value>
 cudaError_t launch_quantise(cudaStream_t stream, const Quantise& args, Value value) {
-    const dim3 grid(args.rows, (padded_groups(args.cols) + kWarps - 1) / kWarps);
-    return launch_overlapping(quantise_kernel<Value>, grid, kThreads, 0, stream, args, value);
+    const dim3 grid(args.rows, (super_blocks_of(args.cols) + kQuantiseWarps - 1) / kQuantiseWarps);
+    const auto kernel = args.kind == ActivationKind::kA32P ? quantise_kernel<ActivationKind::kA32P, Value>
+                                                           : quantise_kernel<ActivationKind::kA256, Value>;
+    return launch_overlapping(kernel, grid, kQuantiseWarps * 32, 0, stream, args, value);
 }
 
 }  // namespace
 
-cudaError_t embed_q8_0(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows,
-                       float* out) {
-    return launch_overlapping(embed_q8_0_kernel, dim3(rows), kThreads, 0, stream, matrix, tokens, out);
+cudaError_t embed(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows, float* out) {
+    const auto kernel =
+        matrix.type == WeightType::kQ8_0 ? embed_kernel<WeightType::kQ8_0> : embed_kernel<WeightType::kQ4_0>;
+    return launch_overlapping(kernel, dim3(rows), kThreads, 0, stream, matrix, tokens, out);
 }
 
 cudaError_t norm_quantise(cudaStream_t stream, const Quantise& args, const float* x, const float* weight, float eps) {
     const size_t shared = super_blocks_of(args.cols) * sizeof(float);
-    return launch_overlapping(norm_quantise_kernel, dim3(args.rows), kThreads, shared, stream, args, x, weight, eps);
+    const auto kernel = args.kind == ActivationKind::kA32P ? norm_quantise_kernel<ActivationKind::kA32P>
+                                                           : norm_quantise_kernel<ActivationKind::kA256>;
+    return launch_overlapping(kernel, dim3(args.rows), kThreads, shared, stream, args, x, weight, eps);
 }
 
 cudaError_t quantise(cudaStream_t stream, const Quantise& args, const float* x) {

@@ -9,21 +9,21 @@ namespace driftwood::compute::cuda {
 
 Result<void> Weights::matrix(const MatrixView& view, const char* name, DeviceBytes& raw, const Stream& stream,
                              TiledMatrix& out) {
-    if (view.type != WeightType::kQ8_0) {
-        return error(ErrorCode::kUnsupported, std::string("[compute.cuda] ") + name + ": want weights in Q8_0, got " +
-                                                  std::string(weight_type_name(view.type)) +
-                                                  "; use an engine of the CPU");
+    if (!has_kernels(view.type)) {
+        return error(ErrorCode::kUnsupported,
+                     std::string("[compute.cuda] ") + name + ": want weights in Q8_0 or Q4_0, got " +
+                         std::string(weight_type_name(view.type)) + "; use an engine of the CPU");
     }
     DW_TRY(raw.hold(view.bytes.size()));
     const size_t tiles = size_t{tiles_of(view.rows)} * padded_groups(view.cols);
     DeviceBytes values, scales;
-    DW_TRY(values.hold(tiles * kTileBytes));
+    DW_TRY(values.hold(tiles * tile_bytes(view.type)));
     DW_TRY(scales.hold(tiles * kTileRows * sizeof(uint16_t)));
-    out = {values.as<uint8_t>(), scales.as<uint16_t>(), view.rows, view.cols};
+    out = {values.as<uint8_t>(), scales.as<uint16_t>(), view.rows, view.cols, view.type};
     DW_TRY(check("copy weights to the card", cudaMemcpyAsync(raw.as<void>(), view.bytes.data(), view.bytes.size(),
                                                              cudaMemcpyHostToDevice, stream.get())));
-    DW_TRY(check("repack weights", repack_q8_0(stream.get(), raw.as<uint8_t>(), view.rows, view.cols,
-                                               values.as<uint8_t>(), scales.as<uint16_t>())));
+    DW_TRY(check("repack weights",
+                 repack(stream.get(), raw.as<uint8_t>(), out, values.as<uint8_t>(), scales.as<uint16_t>())));
     memory_.push_back(std::move(values));
     memory_.push_back(std::move(scales));
     return {};
@@ -39,13 +39,30 @@ Result<void> Weights::floats(std::span<const float> values, const Stream& stream
     return {};
 }
 
+namespace {
+
+// Matrices that share their input are multiplied together, so they have to be of one type.
+Result<void> check_types(const DecoderSpec& spec) {
+    for (const DecoderLayer& layer : spec.layer) {
+        const bool same =
+            layer.wq.type == layer.wk.type && layer.wq.type == layer.wv.type && layer.w_gate.type == layer.w_up.type;
+        if (same) continue;
+        return error(ErrorCode::kUnsupported,
+                     "[compute.cuda] want wq, wk and wv of one type, and w_gate and w_up; use an engine of the CPU");
+    }
+    return {};
+}
+
+}  // namespace
+
 Result<Weights> Weights::upload(const DecoderSpec& spec, const Stream& stream) {
     if (spec.activation_bits != ActivationBits::k8) {
         return error(ErrorCode::kUnsupported,
                      "[compute.cuda] activations: want 8 bits, got 16; use an engine of the CPU");
     }
+    DW_TRY(check_types(spec));
     Weights w;
-    size_t most = spec.output.bytes.size();
+    size_t most = std::max(spec.output.bytes.size(), spec.embedding.bytes.size());
     for (const DecoderLayer& layer : spec.layer)
         most = std::max({most, layer.w_down.bytes.size(), layer.wq.bytes.size()});
     DeviceBytes raw;  // what a matrix was, on its way into tiles
