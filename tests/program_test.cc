@@ -75,6 +75,12 @@ TEST(ProgramTest, run_freeze_thaw_in_another_directory) {
     EXPECT_EQ(thawed.exit_code, 0) << thawed.output;
 }
 
+TEST(ProgramTest, an_actor_that_sleeps_is_waited_for) {
+    const Outcome ran = driftwood("actor run " DRIFTWOOD_GUESTS "/cpp_tour.wasm --say naps --say words", "2>/dev/null");
+    EXPECT_EQ(ran.exit_code, 0);
+    EXPECT_EQ(ran.output, "fine\nfine\n");
+}
+
 TEST(ProgramTest, an_image_that_others_could_change_is_imported_first) {
     const file::TestDirectory directory;
     ASSERT_EQ(driftwood("run demo Hello --freeze " + directory.file("a.actor")).exit_code, 0);

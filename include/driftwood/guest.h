@@ -1,7 +1,7 @@
 /* Driftwood guest ABI, version 1: what a WebAssembly actor may ask of its runtime, and what the runtime calls in it.
  *
- * The one header that guests and runtime share. C99, no dependencies, wasm32. Every pointer is an offset into the
- * guest's memory 0; the runtime checks each range once and then uses those very bytes. Structs are little-endian,
+ * The one header that guests and runtime share. C99 and C++, no dependencies, wasm32. Every pointer is an offset into
+ * the guest's memory 0; the runtime checks each range once and then uses those very bytes. Structs are little-endian,
  * fixed-width, 8-byte aligned and versioned by size: pass sizeof(the struct); fields beyond the size passed take their
  * default (0).
  *
@@ -58,6 +58,25 @@ enum driftwood_errno {
     DRIFTWOOD_ENOTFINITE = 201, /* the model's numbers became NaN or infinite */
 };
 
+/* What one guest may have. More is -EOVERFLOW; what arrives from outside is refused to the sender. A later runtime may
+ * allow more, never less. */
+#define DRIFTWOOD_MAX_LOG_BYTES 65536                /* of one line */
+#define DRIFTWOOD_MAX_RANDOM_BYTES 1048576           /* of one call */
+#define DRIFTWOOD_MAX_STRUCT_BYTES 4096              /* the size passed with a struct */
+#define DRIFTWOOD_MAX_REPLY_BYTES 1048576            /* of one reply */
+#define DRIFTWOOD_MAX_EFFECTS_PER_TURN 4096          /* replies and log lines together; further lines are dropped */
+#define DRIFTWOOD_MAX_EFFECT_BYTES_PER_TURN 16777216 /* of them together */
+#define DRIFTWOOD_MAX_MESSAGE_BYTES 1048576          /* of one message to the actor */
+#define DRIFTWOOD_MAX_MAILBOX_MESSAGES 1024          /* not yet received */
+#define DRIFTWOOD_MAX_OPERATIONS 1024                /* pending, or complete and not yet told */
+#define DRIFTWOOD_MAX_STREAMS 1024                   /* not closed */
+#define DRIFTWOOD_MAX_SESSIONS 64                    /* open */
+#define DRIFTWOOD_MAX_APPEND_BYTES 1048576           /* the text of one session_append */
+#define DRIFTWOOD_MAX_TOKENIZE_BYTES 65536           /* the text of one tokenize */
+#define DRIFTWOOD_MAX_DETOKENIZE_TOKENS 16384        /* of one detokenize */
+#define DRIFTWOOD_MAX_GEMM_STEPS 4294967296          /* m * n * k of one gemm, each counted as at least 1 */
+#define DRIFTWOOD_MAX_ROW_VALUES 1073741824          /* cols of one rows */
+
 enum driftwood_log_level {
     DRIFTWOOD_LOG_DEBUG = 0,
     DRIFTWOOD_LOG_INFO = 1,
@@ -75,6 +94,13 @@ typedef struct driftwood_generate_options {
 } driftwood_generate_options;
 DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_generate_options) == 24, generate_options_size);
 DRIFTWOOD_STATIC_ASSERT(offsetof(driftwood_generate_options, seed) == 16, generate_options_seed);
+
+/* What the actor's model is. */
+typedef struct driftwood_model_info {
+    uint32_t vocab;   /* tokens are 0 to vocab - 1, logits are f32[vocab] */
+    uint32_t context; /* tokens that a session has room for */
+} driftwood_model_info;
+DRIFTWOOD_STATIC_ASSERT(sizeof(driftwood_model_info) == 8, model_info_size);
 
 /* The numbers of a tensor. */
 enum driftwood_element_type {
@@ -132,7 +158,7 @@ DRIFTWOOD_STATIC_ASSERT(offsetof(driftwood_rows, eps) == 36, rows_eps);
 
 /* The ABI version of the runtime (>= 1). */
 DRIFTWOOD_IMPORT(abi_version) int32_t driftwood_abi_version(void);
-/* A line for the actor's log. 0, or -EFAULT, -EINVAL (level), -EOVERFLOW (longer than 64 KiB). */
+/* A line for the actor's log. 0, or -EFAULT, -EINVAL (level), -EOVERFLOW (DRIFTWOOD_MAX_LOG_BYTES). */
 DRIFTWOOD_IMPORT(log) int32_t driftwood_log(int32_t level, const char* text, uint32_t length);
 /* Nanoseconds since 1970; the same during one turn, never smaller than before. */
 DRIFTWOOD_IMPORT(now) int64_t driftwood_now(void);
@@ -150,6 +176,28 @@ DRIFTWOOD_IMPORT(reply) int32_t driftwood_reply(const void* data, uint32_t lengt
 DRIFTWOOD_IMPORT(receive) int64_t driftwood_receive(void* out, uint32_t capacity);
 /* Cancels an operation: it completes with -ECANCELED. 0, or -EBADF when there is no such operation any more. */
 DRIFTWOOD_IMPORT(cancel) int32_t driftwood_cancel(int64_t op);
+
+/* Completes when this many ns have passed since now(); before, if cancelled. The deadline stays the same through a
+ * freeze. Status: 0. An operation, or -EINVAL (negative), -EOVERFLOW (beyond 2^62 ns since 1970). */
+DRIFTWOOD_IMPORT(sleep) int64_t driftwood_sleep(int64_t ns);
+
+/* ---- The model's words: these never wait ------------------------------------------------------------------------- */
+
+/* Fills `info`: as many of its bytes as `info_size` says, zeros behind what this runtime knows. 0, or -EFAULT, -EINVAL
+ * (size 0), -EOVERFLOW. Another model may be there after a thaw: ask when you need to know. */
+DRIFTWOOD_IMPORT(model_info) int32_t driftwood_model_info_get(driftwood_model_info* info, uint32_t info_size);
+/* The tokens of a text, which never becomes a special token. Their number; or -(needed << 16 | E2BIG), and nothing is
+ * written; or -EFAULT, -EINVAL (not UTF-8), -ENOSYS (the vocabulary has no tokens for it), -EOVERFLOW (text longer than
+ * 64 KiB). */
+DRIFTWOOD_IMPORT(tokenize)
+int64_t driftwood_tokenize(const char* text, uint32_t text_length, uint32_t* out, uint32_t capacity);
+/* The bytes of tokens one after the other: not UTF-8 where they begin or end inside a character; none for special ones.
+ * Their number; or -(needed << 16 | E2BIG), and nothing is written; or -EFAULT, -EINVAL (no such token), -EOVERFLOW
+ * (more than 16,384 tokens). */
+DRIFTWOOD_IMPORT(detokenize)
+int64_t driftwood_detokenize(const uint32_t* tokens, uint32_t count, void* out, uint32_t capacity);
+/* 1 for a token with which the model ends its turn, 0 for any other, -EINVAL (no such token). */
+DRIFTWOOD_IMPORT(token_ends_turn) int32_t driftwood_token_ends_turn(uint32_t token);
 
 /* ---- Conversations with the model -------------------------------------------------------------------------------- */
 
@@ -169,6 +217,9 @@ DRIFTWOOD_IMPORT(session_tokens) int64_t driftwood_session_tokens(int64_t sessio
 DRIFTWOOD_IMPORT(session_fork) int64_t driftwood_session_fork(int64_t session);
 /* Forgets everything after the first `messages` messages. */
 DRIFTWOOD_IMPORT(session_rewind) int32_t driftwood_session_rewind(int64_t session, uint32_t messages);
+/* Forgets everything after the first `tokens` tokens. An answer that is cut is open again; any other message that is
+ * cut becomes raw tokens. */
+DRIFTWOOD_IMPORT(session_rewind_tokens) int32_t driftwood_session_rewind_tokens(int64_t session, uint32_t tokens);
 /* Computes what has been appended. Status: tokens computed. */
 DRIFTWOOD_IMPORT(prefill) int64_t driftwood_prefill(int64_t session);
 /* Opens a stream: the model begins its answer. A stream handle (> 0), or an error. One stream per session at a time. */
@@ -177,14 +228,27 @@ int64_t driftwood_generate(int64_t session, const driftwood_generate_options* op
 /* Waits for the next bytes of the answer (UTF-8, whole characters, ready tokens together). Status: bytes written to
  * `out`; 0: the answer has ended. */
 DRIFTWOOD_IMPORT(next) int64_t driftwood_next(int64_t stream, void* out, uint32_t capacity);
-/* Ends the stream, finished or not; what the model said stays in the session. */
+/* Ends the stream, finished or not; what the model said stays in the session, what was not fetched is not told. */
 DRIFTWOOD_IMPORT(stream_close) int32_t driftwood_stream_close(int64_t stream);
+
+/* ---- The second level: the guest picks the tokens ---------------------------------------------------------------- */
+
+/* The model's turn to speak, and the guest will pick the tokens: closes an open answer, appends what the template
+ * writes before one. Tokens appended, or an error as of session_append. */
+DRIFTWOOD_IMPORT(session_answer) int64_t driftwood_session_answer(int64_t session);
+/* Appends `count` tokens (perhaps none), computes what has not been computed, and writes the logits of the last token,
+ * f32[vocab], to `logits`, while no turn runs. Tokens go on with an open answer, up to one that ends the turn; others
+ * are raw, and a session with raw tokens cannot change its model. At the call: -EBADF, -EBUSY, -EFAULT, -EINVAL (no
+ * such token; nothing to compute; `logits` no multiple of 4), -ENOSPC, -(needed << 16 | E2BIG) (capacity, in floats),
+ * and then nothing is appended. Status: vocab; or -ENOMEM, -ENOTFINITE, -ECANCELED, and the tokens stay appended. */
+DRIFTWOOD_IMPORT(decode)
+int64_t driftwood_decode(int64_t session, const uint32_t* tokens, uint32_t count, float* logits, uint32_t capacity);
 
 /* ---- Tensors in place -------------------------------------------------------------------------------------------- */
 
 /* The device works on the guest's own bytes before the completion, while no turn runs. Checked at the call, before a
  * byte is touched: -EFAULT (a matrix outside memory), -EINVAL (alignment, leading dimension, overlap), -ENOSYS (a type,
- * kind or flag that this runtime does not know), -EOVERFLOW (gemm: m * n * k above 2^32). Status: 0. */
+ * kind or flag that this runtime does not know), -EOVERFLOW (DRIFTWOOD_MAX_GEMM_STEPS, _ROW_VALUES). Status: 0. */
 DRIFTWOOD_IMPORT(gemm) int64_t driftwood_gemm_run(const driftwood_gemm* gemm, uint32_t gemm_size);
 DRIFTWOOD_IMPORT(rows) int64_t driftwood_rows_run(const driftwood_rows* rows, uint32_t rows_size);
 

@@ -28,13 +28,17 @@ Result<void> ActorImpl::be_born(const ActorOptions& options) {
 }
 
 // Time never runs backwards in an actor, though the clock of the machine it was thawed on may be behind.
-void ActorImpl::begin_turn() {
+int64_t ActorImpl::read_clock() {
     const int64_t reading = context_.clock.now_ns();
     if (!clock_checked_) {
         clock_offset_ns_ = std::max<int64_t>(0, turn_ns_ - reading);
         clock_checked_ = true;
     }
-    turn_ns_ = std::max(turn_ns_, reading + clock_offset_ns_);
+    return std::max(turn_ns_, reading + clock_offset_ns_);
+}
+
+void ActorImpl::begin_turn() {
+    turn_ns_ = read_clock();
     ++turns_;
 }
 
@@ -82,6 +86,39 @@ Result<void> ActorImpl::send(std::string_view message) {
     mailbox_.emplace_back(message);
     settle();
     return {};
+}
+
+bool ActorImpl::wake() {
+    const State now = state();
+    if (now == State::kFailed || now == State::kStopped) return false;
+    const auto is_timer = [](const Operation& operation) { return operation.kind == Operation::Kind::kSleep; };
+    if (std::none_of(operations_.begin(), operations_.end(), is_timer)) return false;
+    const int64_t time = read_clock();
+    std::vector<std::pair<int64_t, int64_t>> due;  // deadline, operation
+    std::erase_if(operations_, [&](const Operation& operation) {
+        if (!is_timer(operation) || operation.target > time) return false;
+        due.emplace_back(operation.target, operation.id);
+        return true;
+    });
+    if (due.empty()) return false;
+    turn_ns_ = time;  // so that the guest, when it is told, finds the deadline passed
+    std::sort(due.begin(), due.end());
+    for (const auto& [deadline, op] : due) completions_.push_back({.op = op, .status = 0, .out = {}, .bytes = {}});
+    return true;
+}
+
+std::optional<int64_t> ActorImpl::next_timer_in_ns() {
+    std::optional<int64_t> first;
+    for (const Operation& operation : operations_) {
+        if (operation.kind == Operation::Kind::kSleep) first = std::min(first.value_or(INT64_MAX), operation.target);
+    }
+    if (!first || failure_ || instance_->exit_code()) return std::nullopt;
+    return std::max<int64_t>(0, *first - read_clock());
+}
+
+bool ActorImpl::listens() const {
+    return std::any_of(operations_.begin(), operations_.end(),
+                       [](const Operation& operation) { return operation.kind == Operation::Kind::kReceive; });
 }
 
 Step ActorImpl::step() {
@@ -152,9 +189,8 @@ bool ActorImpl::run_sample(Step& step) {
 bool ActorImpl::wants_forward(int64_t handle, const session::Session& session) const {
     if (session.tokens().size() == session.computed()) return false;
     if (session.finish() == session::Finish::kRunning) return true;
-    return std::any_of(operations_.begin(), operations_.end(), [handle](const Operation& operation) {
-        return operation.kind == Operation::Kind::kPrefill && operation.target == handle;
-    });
+    return std::any_of(operations_.begin(), operations_.end(),
+                       [handle](const Operation& operation) { return operation.computes(handle); });
 }
 
 bool ActorImpl::run_forward(Step& step) {
@@ -185,8 +221,7 @@ bool ActorImpl::run_forward(Step& step) {
         }
         step.tokens += tokens;
         for (Operation& operation : operations_) {
-            if (operation.kind == Operation::Kind::kPrefill && operation.target == handles[i])
-                operation.progress += tokens;
+            if (operation.computes(handles[i])) operation.progress += tokens;
         }
     }
     step.effects = take_effects();
@@ -197,7 +232,7 @@ void ActorImpl::session_failed(int64_t handle, int64_t status) {
     sessions_.at(handle)->end_generate();
     if (Stream* stream = live_stream(handle)) stream->error = status;
     std::erase_if(operations_, [&](const Operation& operation) {
-        if (operation.kind != Operation::Kind::kPrefill || operation.target != handle) return false;
+        if (!operation.computes(handle)) return false;
         completions_.push_back({.op = operation.id, .status = status, .out = {}, .bytes = {}});
         return true;
     });
@@ -222,8 +257,10 @@ std::optional<Completion> ActorImpl::try_complete(const Operation& operation) {
             return Completion{
                 .op = operation.id, .status = static_cast<int64_t>(operation.progress), .out = {}, .bytes = {}};
         }
+        case Operation::Kind::kDecode: return try_decode(operation);
         case Operation::Kind::kGemm:
-        case Operation::Kind::kRows: return std::nullopt;  // a step of its own
+        case Operation::Kind::kRows:                        // a step of its own
+        case Operation::Kind::kSleep: return std::nullopt;  // by wake()
     }
     return std::nullopt;
 }
@@ -261,6 +298,24 @@ std::optional<Completion> ActorImpl::try_next(const Operation& operation) {
         return completion;
     }
     if (session.finish() == session::Finish::kRunning) return std::nullopt;
+    return completion;
+}
+
+std::optional<Completion> ActorImpl::try_decode(const Operation& operation) {
+    const session::Session& session = *sessions_.at(operation.target);
+    if (session.tokens().size() != session.computed()) return std::nullopt;
+    Completion completion{.op = operation.id, .status = 0, .out = {}, .bytes = {}};
+    const auto logits = std::as_bytes(session.last_logits());
+    const auto count = static_cast<int64_t>(session.last_logits().size());
+    const auto out = instance_->range(operation.out);
+    if (!out) {
+        completion.status = -DRIFTWOOD_EFAULT;
+    } else if (logits.size() > out->size()) {  // a larger model, since a thaw
+        completion.status = -(count << 16 | DRIFTWOOD_E2BIG);
+    } else {
+        std::memcpy(out->data(), logits.data(), logits.size());
+        completion.status = count;
+    }
     return completion;
 }
 

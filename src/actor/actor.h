@@ -1,6 +1,6 @@
 // Actor: a guest instance with identity, mailbox, operations and conversations.
 //
-//   while (actor.state() == Actor::State::kReady) perform(actor.step());
+//   while (actor.wake(), actor.state() == Actor::State::kReady) perform(actor.step());
 //
 // The order of events is part of the state: a step does exactly one of these, in this order of precedence: the first
 // turn; the oldest completion (a turn); the oldest tensor operation; one token of every session that can be sampled;
@@ -62,7 +62,7 @@ struct Effect {
 
 struct Step {
     enum class Kind : uint8_t { kNothing, kTurn, kTensor, kSample, kForward };
-    Kind kind = Kind::kNothing;  // kNothing: the actor waits for a message
+    Kind kind = Kind::kNothing;  // kNothing: the actor waits
     std::vector<Effect> effects;
     uint32_t tokens = 0;         // sampled, or computed forward
     std::optional<Error> error;  // the actor failed in this step
@@ -74,7 +74,7 @@ class Actor {
   public:
     enum class State : uint8_t {
         kReady,    // step() has something to do
-        kWaiting,  // only a message can wake it
+        kWaiting,  // only a message or a timer can wake it
         kStopped,  // the guest called proc_exit
         kFailed,
     };
@@ -105,6 +105,12 @@ class Actor {
 
     // Puts a message into the mailbox. kLimit when it is full or the message too long.
     virtual Result<void> send(std::string_view message) = 0;
+    // Completes the timers whose time has come by the clock, in order of their deadlines: an event from outside, as a
+    // message is. Whether there were any.
+    virtual bool wake() = 0;
+    // How long by the clock until the next timer is due (0: wake() is due now); nothing if none is set.
+    virtual std::optional<int64_t> next_timer_in_ns() = 0;
+    virtual bool listens() const = 0;  // waits for a message, whatever else it waits for
     virtual Step step() = 0;
 
     // Writes the image of this actor; it lives on unchanged. Not for a failed or stopped one.

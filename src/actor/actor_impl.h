@@ -28,6 +28,9 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     uint64_t turns() const override { return turns_; }
     size_t completions_waiting() const override { return completions_.size(); }
     Result<void> send(std::string_view message) override;
+    bool wake() override;
+    std::optional<int64_t> next_timer_in_ns() override;
+    bool listens() const override;
     Step step() override;
     Result<file::SectionWriter::Committed> freeze(const std::string& path,
                                                   file::SectionWriter::CommitOptions options) override;
@@ -43,12 +46,20 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     int32_t reply(std::span<const uint8_t> bytes, bool last) override;
     int64_t receive(wasm::GuestRange out) override;
     int32_t cancel(int64_t op) override;
+    int64_t sleep(int64_t ns) override;
+    driftwood_model_info model_info() override;
+    int64_t tokenize(std::string_view text, wasm::GuestArray<uint32_t> out) override;
+    int64_t detokenize(wasm::GuestArray<uint32_t> tokens, std::span<uint8_t> out) override;
+    int32_t token_ends_turn(uint32_t token) override;
     int64_t session_open() override;
     int32_t session_close(int64_t session) override;
     int64_t session_append(int64_t session, std::string_view role, std::string_view text) override;
     int64_t session_tokens(int64_t session) override;
     int64_t session_fork(int64_t session) override;
     int32_t session_rewind(int64_t session, uint32_t messages) override;
+    int32_t session_rewind_tokens(int64_t session, uint32_t tokens) override;
+    int64_t session_answer(int64_t session) override;
+    int64_t decode(int64_t session, wasm::GuestArray<uint32_t> tokens, wasm::GuestFloats logits) override;
     int64_t prefill(int64_t session) override;
     int64_t generate(int64_t session, const driftwood_generate_options& options) override;
     int64_t next(int64_t stream, wasm::GuestRange out) override;
@@ -57,6 +68,7 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     int64_t rows(const driftwood_rows& rows) override;
 
     // ---- Steps (actor.cc)
+    int64_t read_clock();  // in the actor's own time
     void begin_turn();
     void end_turn(Step& step, const Result<void>& outcome);
     void deliver(Step& step);
@@ -72,15 +84,22 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     std::optional<Completion> try_complete(const Operation& operation);
     std::optional<Completion> try_receive(const Operation& operation);
     std::optional<Completion> try_next(const Operation& operation);
-    // A model error ends the generate and the prefill of this session, not the actor.
+    // Once everything is computed, the logits go to where the guest wants them.
+    std::optional<Completion> try_decode(const Operation& operation);
+    // A model error ends the generate, prefill and decode of this session, not the actor.
     void session_failed(int64_t handle, int64_t status);
 
     // ---- Helpers of guest calls
+    bool no_room_for_operations() const;
     int64_t issue(Operation operation);
     void drop_operations(Operation::Kind kind, int64_t target);
     session::Session* find_session(int64_t handle);
     Stream* live_stream(int64_t session);
     bool busy(int64_t handle, const session::Session& session) const;
+    // As busy(), or output of an answer has not been fetched.
+    bool busy_speaking(int64_t handle, const session::Session& session) const;
+    // Logs why, and says it as an errno.
+    int64_t refused(const Error& error);
     void flush_lines(int fd, std::string& buffer);
     bool effects_have_room(size_t bytes) const;  // in this turn, for one more of that size
     void push_effect(Effect effect);
@@ -90,6 +109,7 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     void encode_state(file::Encoder& out) const;
     Result<void> decode_state(file::Decoder& in, std::vector<uint32_t>& session_ids);
     Result<void> check_restored(const std::string& what) const;
+    bool can_be(const Operation& operation) const;
 
     Context context_;
     const wasm::Module& module_;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "actor/busy_guest.h"
+#include "actor/caller.h"
 #include "actor/nosy_guest.h"
 #include "actor/rust_guests.h"
 #include "actor/test_world.h"
@@ -15,6 +16,7 @@ struct Scene {
     ActorOptions options;
     std::vector<std::string> messages;
     bool all_at_once = false;  // the messages are in the mailbox from the beginning
+    bool sleeps = false;       // the clock stands still, but for an actor that waits for a timer
 };
 
 // Longer than a chunk of prefill, so that some boundaries lie inside it.
@@ -24,18 +26,45 @@ std::string long_message() {
     return text;
 }
 
+std::unique_ptr<wasm::Module> caller_module(World& world) {
+    return wasm::Module::compile(*world.runtime, wasm::from_wat(wasm::caller_guest_wat())).value();
+}
+
+// Timers, a decode of several steps with its logits in guest memory, an answer that the guest picks, a cancelled one.
+std::vector<std::string> picking_messages() {
+    constexpr int64_t kZeros = wasm::kCallerFree, kLogits = wasm::kCallerFree + 65536, kSecond = 1'000'000'000;
+    return {encode_calls({{"session_open", {}},
+                          {"sleep", {5 * kSecond}},
+                          {"decode", {1, kZeros, 150, kLogits, 512}},
+                          {"sleep", {2 * kSecond}},
+                          {"now", {}}}),
+            encode_calls({{"session_rewind_tokens", {1, 70}},
+                          {"session_answer", {1}},
+                          {"sleep", {kSecond}},
+                          {"decode", {1, kLogits + 4096, 1, kLogits, 512}},
+                          {"now", {}}}),
+            encode_calls({{"session_fork", {1}},
+                          {"decode", {2, kZeros, 3, kLogits, 512}},
+                          {"decode", {1, kZeros, 2, kLogits + 2048, 512}},
+                          {"cancel", {10}},
+                          {"session_tokens", {1}},
+                          {"session_tokens", {2}}})};
+}
+
 std::vector<Scene> scenes() {
-    return {{.name = "chat",
-             .module = chat_module,
-             .options = chat_options(),
-             .messages = {long_message(), "What is my name?"}},
-            {.name = "chat_rust",
-             .module = chat_rust_module,
-             .options = chat_options(),
-             .messages = {long_message(), "What is my name?"}},
-            {.name = "tour", .module = tour_module, .options = {}, .messages = tour_messages()},
-            {.name = "nosy", .module = nosy_module, .options = nosy_options(), .messages = {"a", "bb", "ccc"}},
-            {.name = "busy", .module = busy_module, .options = {}, .messages = {"a", "bb"}, .all_at_once = true}};
+    return {
+        {.name = "chat",
+         .module = chat_module,
+         .options = chat_options(),
+         .messages = {long_message(), "What is my name?"}},
+        {.name = "chat_rust",
+         .module = chat_rust_module,
+         .options = chat_options(),
+         .messages = {long_message(), "What is my name?"}},
+        {.name = "tour", .module = tour_module, .options = {}, .messages = tour_messages()},
+        {.name = "nosy", .module = nosy_module, .options = nosy_options(), .messages = {"a", "bb", "ccc"}},
+        {.name = "busy", .module = busy_module, .options = {}, .messages = {"a", "bb"}, .all_at_once = true},
+        {.name = "picking", .module = caller_module, .options = {}, .messages = picking_messages(), .sleeps = true}};
 }
 
 // A scene's module, compiled once for each of the two machines that it is played on, by a runtime of their own.
@@ -60,6 +89,7 @@ class Living {
     Living(const Scene& scene, const Machines& machines, const file::TestDirectory& directory)
         : scene_(scene), machines_(machines), directory_(directory) {
         world_ = std::make_unique<World>();
+        if (scene.sleeps) world_->clock = StepClock(kTestClockStart, 0);
         actor_ = Actor::create(world_->context(), *machines.here, scene.options).value();
     }
 
@@ -80,10 +110,18 @@ class Living {
 
   private:
     void advance(Heard& heard, int freeze_at) {
-        while (actor_->state() == Actor::State::kReady) {
+        for (;;) {
+            if (scene_.sleeps) actor_->wake();
+            const bool ready = actor_->state() == Actor::State::kReady;
+            const auto timer = scene_.sleeps ? actor_->next_timer_in_ns() : std::nullopt;
+            if (!ready && !timer) break;
             if (life_.steps++ == freeze_at) elsewhere();
             note_boundary();
-            heard.take(actor_->step());
+            if (ready) {
+                heard.take(actor_->step());
+            } else {
+                world_->clock.set_next_ns(world_->clock.now_ns() + *timer);
+            }
         }
         ASSERT_EQ(actor_->state(), Actor::State::kWaiting);
     }
@@ -101,10 +139,12 @@ class Living {
     void elsewhere() {
         const std::string path = directory_.path() + "/frozen";
         ASSERT_TRUE(actor_->freeze(path, not_durable()).ok());
-        const int64_t clock = actor_->clock_ns();
+        const int64_t clock = scene_.sleeps ? world_->clock.now_ns() : actor_->clock_ns() + kTestClockStep;
         actor_.reset();
-        world_ = std::make_unique<World>("reference");  // another engine, too
-        world_->clock.set_next_ns(clock + kTestClockStep);
+        world_ = std::make_unique<World>("reference");  // another engine and device, too
+        world_->device = compute::make_device("reference").value();
+        if (scene_.sleeps) world_->clock = StepClock(clock, 0);
+        world_->clock.set_next_ns(clock);
         auto thawed = thaw_file(*world_, *machines_.elsewhere, path);
         ASSERT_TRUE(thawed.ok()) << thawed.error().message;
         EXPECT_EQ(thawed->tokens_again, 0U);

@@ -77,8 +77,10 @@ int32_t ActorImpl::reply(std::span<const uint8_t> bytes, bool last) {
     return 0;
 }
 
+bool ActorImpl::no_room_for_operations() const { return operations_.size() + completions_.size() >= kMaxOperations; }
+
 int64_t ActorImpl::issue(Operation operation) {
-    if (operations_.size() + completions_.size() >= kMaxOperations) return -DRIFTWOOD_EOVERFLOW;
+    if (no_room_for_operations()) return -DRIFTWOOD_EOVERFLOW;
     operation.id = next_id_++;
     operations_.push_back(operation);
     return operation.id;
@@ -118,9 +120,56 @@ Stream* ActorImpl::live_stream(int64_t session) {
 
 bool ActorImpl::busy(int64_t handle, const session::Session& session) const {
     if (session.finish() == session::Finish::kRunning) return true;
-    return std::any_of(operations_.begin(), operations_.end(), [handle](const Operation& operation) {
-        return operation.kind == Operation::Kind::kPrefill && operation.target == handle;
-    });
+    return std::any_of(operations_.begin(), operations_.end(),
+                       [handle](const Operation& operation) { return operation.computes(handle); });
+}
+
+bool ActorImpl::busy_speaking(int64_t handle, const session::Session& session) const {
+    return busy(handle, session) || session.output_bytes() > 0;
+}
+
+int64_t ActorImpl::refused(const Error& error) {
+    log(DRIFTWOOD_LOG_WARN, error.message);
+    return to_errno(error);
+}
+
+int64_t ActorImpl::sleep(int64_t ns) {
+    if (ns < 0) return -DRIFTWOOD_EINVAL;
+    if (ns > kMaxCounter - turn_ns_) return -DRIFTWOOD_EOVERFLOW;
+    return issue({.kind = Operation::Kind::kSleep, .out = {}, .target = turn_ns_ + ns});
+}
+
+driftwood_model_info ActorImpl::model_info() {
+    return {.vocab = context_.model.spec().vocab, .context = context_.model.spec().context};
+}
+
+int64_t ActorImpl::tokenize(std::string_view text, wasm::GuestArray<uint32_t> out) {
+    if (text.size() > kMaxTokenizeBytes) return -DRIFTWOOD_EOVERFLOW;
+    const auto ids = context_.model.tokenizer().encode(text, model::Tokenizer::Special::kText);
+    if (!ids.ok()) return refused(ids.error());
+    const auto count = static_cast<int64_t>(ids->size());
+    if (count > out.count) return -(count << 16 | DRIFTWOOD_E2BIG);
+    for (uint32_t i = 0; i < ids->size(); ++i) out.set(i, (*ids)[i]);
+    return count;
+}
+
+int64_t ActorImpl::detokenize(wasm::GuestArray<uint32_t> tokens, std::span<uint8_t> out) {
+    if (tokens.count > kMaxDetokenizeTokens) return -DRIFTWOOD_EOVERFLOW;
+    std::string text;  // whole, before anything is written: the ranges may overlap
+    for (uint32_t i = 0; i < tokens.count; ++i) {
+        const uint32_t token = tokens.get(i);
+        if (token >= context_.model.spec().vocab) return -DRIFTWOOD_EINVAL;
+        text += context_.model.tokenizer().bytes(token);
+    }
+    const auto size = static_cast<int64_t>(text.size());
+    if (text.size() > out.size()) return -(size << 16 | DRIFTWOOD_E2BIG);
+    if (!text.empty()) std::memcpy(out.data(), text.data(), text.size());
+    return size;
+}
+
+int32_t ActorImpl::token_ends_turn(uint32_t token) {
+    if (token >= context_.model.spec().vocab) return -DRIFTWOOD_EINVAL;
+    return context_.model.tokenizer().ends_turn(token) ? 1 : 0;
 }
 
 int64_t ActorImpl::session_open() {
@@ -138,6 +187,7 @@ int32_t ActorImpl::session_close(int64_t handle) {
         drop_operations(Operation::Kind::kNext, id);
     }
     drop_operations(Operation::Kind::kPrefill, handle);
+    drop_operations(Operation::Kind::kDecode, handle);
     sessions_.erase(handle);
     return 0;
 }
@@ -148,9 +198,7 @@ int64_t ActorImpl::session_append(int64_t handle, std::string_view role, std::st
     if (busy(handle, *session)) return -DRIFTWOOD_EBUSY;
     if (text.size() > kMaxAppendBytes) return -DRIFTWOOD_EOVERFLOW;
     const auto added = session->append(role, text);
-    if (added.ok()) return *added;
-    log(DRIFTWOOD_LOG_WARN, added.error().message);
-    return to_errno(added.error());
+    return added.ok() ? *added : refused(added.error());
 }
 
 int64_t ActorImpl::session_tokens(int64_t handle) {
@@ -178,6 +226,44 @@ int32_t ActorImpl::session_rewind(int64_t handle, uint32_t messages) {
     return outcome.ok() ? 0 : static_cast<int32_t>(to_errno(outcome.error()));
 }
 
+int32_t ActorImpl::session_rewind_tokens(int64_t handle, uint32_t tokens) {
+    session::Session* const session = find_session(handle);
+    if (session == nullptr) return -DRIFTWOOD_EBADF;
+    if (busy(handle, *session)) return -DRIFTWOOD_EBUSY;
+    const auto outcome = session->rewind_tokens(tokens);
+    return outcome.ok() ? 0 : static_cast<int32_t>(refused(outcome.error()));
+}
+
+int64_t ActorImpl::session_answer(int64_t handle) {
+    session::Session* const session = find_session(handle);
+    if (session == nullptr) return -DRIFTWOOD_EBADF;
+    if (busy_speaking(handle, *session)) return -DRIFTWOOD_EBUSY;
+    const auto added = session->begin_answer();
+    if (!added.ok()) return refused(added.error());
+    if (Stream* const old = live_stream(handle)) old->detached = true;
+    return *added;
+}
+
+int64_t ActorImpl::decode(int64_t handle, wasm::GuestArray<uint32_t> tokens, wasm::GuestFloats logits) {
+    session::Session* const session = find_session(handle);
+    if (session == nullptr) return -DRIFTWOOD_EBADF;
+    if (busy_speaking(handle, *session)) return -DRIFTWOOD_EBUSY;
+    const uint32_t vocab = context_.model.spec().vocab;
+    if (logits.offset % alignof(float) != 0) return -DRIFTWOOD_EINVAL;
+    if (logits.count < vocab) return -(int64_t{vocab} << 16 | DRIFTWOOD_E2BIG);
+    if (no_room_for_operations()) return -DRIFTWOOD_EOVERFLOW;
+    if (tokens.count > context_.model.spec().context) return -DRIFTWOOD_ENOSPC;
+    if (tokens.count > 0) {
+        std::vector<uint32_t> ids(tokens.count);
+        for (uint32_t i = 0; i < tokens.count; ++i) ids[i] = tokens.get(i);
+        if (const auto added = session->append_tokens(ids); !added.ok()) return refused(added.error());
+        if (Stream* const old = live_stream(handle)) old->detached = true;
+    }
+    if (const auto wanted = session->want_logits(); !wanted.ok()) return refused(wanted.error());
+    const auto bytes = static_cast<uint32_t>(vocab * sizeof(float));
+    return issue({.kind = Operation::Kind::kDecode, .out = {logits.offset, bytes}, .target = handle});
+}
+
 int64_t ActorImpl::prefill(int64_t handle) {
     const session::Session* const session = find_session(handle);
     if (session == nullptr) return -DRIFTWOOD_EBADF;
@@ -188,17 +274,14 @@ int64_t ActorImpl::prefill(int64_t handle) {
 int64_t ActorImpl::generate(int64_t handle, const driftwood_generate_options& options) {
     session::Session* const session = find_session(handle);
     if (session == nullptr) return -DRIFTWOOD_EBADF;
-    if (busy(handle, *session) || session->output_bytes() > 0) return -DRIFTWOOD_EBUSY;
-    if (streams_.size() >= kMaxOperations) return -DRIFTWOOD_EOVERFLOW;
+    if (busy_speaking(handle, *session)) return -DRIFTWOOD_EBUSY;
+    if (streams_.size() >= kMaxStreams) return -DRIFTWOOD_EOVERFLOW;
     const session::GenerateParams params{.sampler = {.temperature = options.temperature,
                                                      .top_p = options.top_p,
                                                      .top_k = options.top_k,
                                                      .seed = options.seed},
                                          .max_tokens = options.max_tokens};
-    if (const auto begun = session->begin_generate(params); !begun.ok()) {
-        log(DRIFTWOOD_LOG_WARN, begun.error().message);
-        return to_errno(begun.error());
-    }
+    if (const auto begun = session->begin_generate(params); !begun.ok()) return refused(begun.error());
     if (Stream* const old = live_stream(handle)) old->detached = true;
     const int64_t id = next_id_++;
     streams_.emplace(id, Stream{.session = handle});

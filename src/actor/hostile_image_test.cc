@@ -1,6 +1,7 @@
 // An image is hostile until it has been checked: damaged, incomplete and forged ones are typed errors, never a crash.
 #include <gtest/gtest.h>
 
+#include "actor/caller.h"
 #include "actor/nosy_guest.h"
 #include "actor/test_world.h"
 #include "base/random.h"
@@ -154,6 +155,50 @@ TEST_F(HostileImageTest, forged_states_are_refused_or_harmless) {
         }
     }
     EXPECT_GT(refused, 20);
+}
+
+// Everything that may be pending, with one byte of the actor's state changed.
+TEST_F(HostileImageTest, forged_operations_are_refused_or_harmless) {
+    Caller caller(world_);
+    constexpr int64_t kFree = wasm::kCallerFree;
+    caller.write<uint32_t>(kFree, {kFree + 512, kFree + 576, kFree + 640, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0});
+    caller.write<uint32_t>(kFree + 64, {4, kFree + 512, 0, kFree + 512, 4, 4, 4, 0, 4, 0});
+    const auto issued = caller.call({{"session_open", {}},
+                                     {"decode", {1, kFree + 1024, 150, kFree + 4096, 512}},
+                                     {"gemm", {kFree, 56}},
+                                     {"rows", {kFree + 64, 40}},
+                                     {"sleep", {1'000'000'000}}},
+                                    false);
+    for (const int64_t op : issued) ASSERT_GT(op, 0);
+    ASSERT_TRUE(caller.actor->freeze(path("good"), not_durable()).ok());
+    module_ = wasm::Module::compile(*world_.runtime, wasm::from_wat(wasm::caller_guest_wat())).value();
+    ASSERT_EQ(outcome(path("good")).first, "lived");
+    std::map<std::string, int> outcomes;
+    for (uint64_t i = 0; i < 400; ++i) {
+        const auto random = philox(13, i);
+        forge(path("forged"), [&](const std::string& name, std::vector<uint8_t>& bytes) {
+            // Identity, random state and WASI's strings are as good as any others: the operations lie between.
+            if (name == "actor.state")
+                bytes[96 + random[0] % (std::min<size_t>(bytes.size(), 480) - 96)] = static_cast<uint8_t>(random[1]);
+            return true;
+        });
+        ++outcomes[outcome(path("forged")).first];
+    }
+    EXPECT_GT(outcomes["corrupt"], 50);
+    for (const char* bug : {"internal", "io", "trap"}) EXPECT_EQ(outcomes[bug], 0) << bug;
+}
+
+TEST_F(HostileImageTest, a_state_of_another_version_is_refused_by_name) {
+    for (const uint8_t version : {1, 3}) {
+        forge(path("forged"), [&](const std::string& name, std::vector<uint8_t>& bytes) {
+            if (name == "actor.state") bytes[4] = version;  // behind the record's tag
+            return true;
+        });
+        const auto thawed = thaw_file(world_, *module_, path("forged"));
+        ASSERT_FALSE(thawed.ok());
+        EXPECT_EQ(thawed.error().code, ErrorCode::kUnsupported);
+        EXPECT_NE(thawed.error().message.find("ACTR"), std::string::npos) << thawed.error().message;
+    }
 }
 
 }  // namespace

@@ -214,11 +214,34 @@ Result<void> ActorImpl::decode_state(file::Decoder& in, std::vector<uint32_t>& s
     return body.finish();
 }
 
+// An operation's target and ranges, as if the guest had just asked.
+bool ActorImpl::can_be(const Operation& operation) const {
+    if (!instance_->range(operation.out)) return false;
+    const uint64_t memory_bytes = instance_->memory().size();
+    switch (operation.kind) {
+        case Operation::Kind::kReceive: return true;
+        case Operation::Kind::kNext: return streams_.contains(operation.target);
+        case Operation::Kind::kPrefill: return sessions_.contains(operation.target);
+        case Operation::Kind::kDecode: {
+            const auto found = sessions_.find(operation.target);
+            if (found == sessions_.end() || operation.out.offset % alignof(float) != 0) return false;
+            const session::Session& session = *found->second;
+            // It has something to compute, or to write.
+            return session.finish() != session::Finish::kRunning &&
+                   (session.computed() < session.tokens().size() || !session.last_logits().empty());
+        }
+        case Operation::Kind::kGemm: return check_tensor(operation.gemm, memory_bytes) == 0;
+        case Operation::Kind::kRows: return check_tensor(operation.rows, memory_bytes) == 0;
+        case Operation::Kind::kSleep: return operation.target >= 0 && operation.target <= kMaxCounter;
+    }
+    return false;
+}
+
 // Every handle, range and limit, as if the guest had just asked.
 Result<void> ActorImpl::check_restored(const std::string& what) const {
     if (turn_ns_ < 0 || turn_ns_ > kMaxCounter || next_id_ < 1 || next_id_ > kMaxCounter ||
         mailbox_.size() > kMaxMailboxMessages || sessions_.size() > kMaxSessions ||
-        operations_.size() + completions_.size() > kMaxOperations || streams_.size() > kMaxOperations) {
+        operations_.size() + completions_.size() > kMaxOperations || streams_.size() > kMaxStreams) {
         return corrupt(what, "a count or counter beyond its limit");
     }
     for (const auto& [handle, session] : sessions_) {
@@ -233,14 +256,7 @@ Result<void> ActorImpl::check_restored(const std::string& what) const {
     std::set<int64_t> ids;
     const auto fresh = [&](int64_t id) { return id > 0 && id < next_id_ && ids.insert(id).second; };
     for (const Operation& operation : operations_) {
-        const uint64_t memory_bytes = instance_->memory().size();
-        const bool target_exists =
-            operation.kind == Operation::Kind::kNext      ? streams_.contains(operation.target)
-            : operation.kind == Operation::Kind::kPrefill ? sessions_.contains(operation.target)
-            : operation.kind == Operation::Kind::kGemm    ? check_tensor(operation.gemm, memory_bytes) == 0
-            : operation.kind == Operation::Kind::kRows    ? check_tensor(operation.rows, memory_bytes) == 0
-                                                          : true;
-        if (!fresh(operation.id) || !target_exists || !instance_->range(operation.out))
+        if (!fresh(operation.id) || !can_be(operation))
             return corrupt(what, "operation " + std::to_string(operation.id) + " cannot be");
     }
     for (const Completion& completion : completions_) {

@@ -12,6 +12,7 @@ namespace {
 constexpr uint32_t kGemmFlags = DRIFTWOOD_GEMM_ACCUMULATE | DRIFTWOOD_GEMM_TRANSPOSE_A | DRIFTWOOD_GEMM_TRANSPOSE_B;
 static_assert(static_cast<uint32_t>(compute::ElementType::kBf16) == DRIFTWOOD_BF16);
 static_assert(static_cast<uint32_t>(compute::RowKind::kRmsNorm) == DRIFTWOOD_ROWS_RMS_NORM);
+static_assert(compute::kMaxRowValues == DRIFTWOOD_MAX_ROW_VALUES);
 static_assert(compute::kRowKinds == DRIFTWOOD_ROWS_RMS_NORM + 1);
 
 // m * n * k without an overflow, and nothing counted as less than one: without columns there are still rows to walk
@@ -52,6 +53,7 @@ int32_t check_tensor(const driftwood_gemm& g, uint64_t memory_bytes) {
 
 int32_t check_tensor(const driftwood_rows& r, uint64_t memory_bytes) {
     if (r.kind >= compute::kRowKinds) return -DRIFTWOOD_ENOSYS;
+    if (r.cols > compute::kMaxRowValues) return -DRIFTWOOD_EOVERFLOW;
     return errno_of(compute::check_rows(to_device(r), memory_bytes));
 }
 
@@ -112,7 +114,7 @@ Result<Operation> decode_operation(file::Decoder& in) {
     Operation operation;
     DW_ASSIGN(operation.id, in.i64());
     DW_ASSIGN(const uint8_t kind, in.u8());
-    if (kind < 1 || kind > static_cast<uint8_t>(Operation::Kind::kRows)) {
+    if (kind < 1 || kind > static_cast<uint8_t>(Operation::Kind::kSleep)) {
         return error(ErrorCode::kUnsupported, "[" + in.what() + "] operation " + std::to_string(operation.id) +
                                                   ": kind " + std::to_string(kind) + " is not known to this version");
     }

@@ -14,15 +14,19 @@
 namespace driftwood::actor {
 
 struct Operation {
-    enum class Kind : uint8_t { kReceive = 1, kNext = 2, kPrefill = 3, kGemm = 4, kRows = 5 };
+    enum class Kind : uint8_t { kReceive = 1, kNext = 2, kPrefill = 3, kGemm = 4, kRows = 5, kDecode = 6, kSleep = 7 };
     int64_t id = 0;
     Kind kind = Kind::kReceive;
-    wasm::GuestRange out;   // kReceive, kNext: where bytes go
-    int64_t target = 0;     // kNext: stream; kPrefill: session
+    wasm::GuestRange out;   // kReceive, kNext: where bytes go; kDecode: the logits
+    int64_t target = 0;     // kNext: stream; kPrefill, kDecode: session; kSleep: deadline, in ns of the actor's time
     uint64_t progress = 0;  // kPrefill: tokens computed so far
     driftwood_gemm gemm{};  // kGemm
     driftwood_rows rows{};  // kRows
 
+    // Whether it wants all tokens of this session computed.
+    bool computes(int64_t session) const {
+        return (kind == Kind::kPrefill || kind == Kind::kDecode) && target == session;
+    }
     bool is_tensor() const { return kind == Kind::kGemm || kind == Kind::kRows; }
 };
 

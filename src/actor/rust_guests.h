@@ -19,7 +19,7 @@ inline std::unique_ptr<wasm::Module> tour_module(World& world) {
 
 // The stops of the tour. The first message is longer than the buffer that the SDK offers at first.
 inline std::vector<std::string> tour_messages() {
-    return {std::string(3000, 'm'), "conversations", "second thoughts", "short", "end"};
+    return {std::string(3000, 'm'), "conversations", "second thoughts", "tensors", "second level", "short", "end"};
 }
 
 }  // namespace driftwood::actor

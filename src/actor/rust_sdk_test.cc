@@ -63,6 +63,21 @@ TEST(RustSdkTest, every_stop_of_the_tour_is_as_it_should_be) {
     EXPECT_TRUE(tour.actor->sessions().empty());
 }
 
+TEST(RustSdkTest, a_nap_ends_when_its_time_has_come) {
+    Talk tour(tour_module, {});
+    tour.world.clock = StepClock(tour.actor->clock_ns(), 0);
+    tour.say("naps");
+    for (const int64_t seconds : {2, 1}) {
+        EXPECT_EQ(tour.heard.answers, 0);
+        ASSERT_EQ(tour.actor->next_timer_in_ns(), seconds * 1'000'000'000);
+        tour.world.clock.set_next_ns(tour.world.clock.now_ns() + seconds * 1'000'000'000);
+        EXPECT_TRUE(tour.actor->wake());
+        run(*tour.actor, tour.heard);
+    }
+    EXPECT_EQ(tour.heard.replies, "rested|") << tour.heard.logs;
+    EXPECT_EQ(tour.actor->next_timer_in_ns(), std::nullopt);  // the minute was cancelled
+}
+
 TEST(RustSdkTest, a_body_that_has_returned_leaves_an_actor_that_is_quiet) {
     Talk tour(tour_module, {});
     tour.say("end");

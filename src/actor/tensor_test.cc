@@ -181,7 +181,7 @@ TEST(TensorTest, rows_that_cannot_be_are_refused_at_the_call) {
                              {"ldout too small", [](Rows& r) { r.ldout = 6; }, DRIFTWOOD_EINVAL},
                              {"out beside x", [](Rows& r) { r.out = r.x + 4; }, DRIFTWOOD_EINVAL},
                              {"out over one y for all", [](Rows& r) { r.ldy = 0, r.out = r.y; }, DRIFTWOOD_EINVAL},
-                             {"more columns than there can be", [](Rows& r) { r.cols = kHuge; }, DRIFTWOOD_EINVAL},
+                             {"more columns than there can be", [](Rows& r) { r.cols = kHuge; }, DRIFTWOOD_EOVERFLOW},
                              {"y outside", [](Rows& r) { r.y = kMemory - 4 * 20; }, DRIFTWOOD_EFAULT},
                              {"rows that overflow 64 bits", [](Rows& r) { r.rows = r.ldx = kHuge; }, DRIFTWOOD_EFAULT},
                              {"a kind of later", [](Rows& r) { r.kind = 6; }, DRIFTWOOD_ENOSYS},

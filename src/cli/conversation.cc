@@ -3,7 +3,9 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <ctime>
 
 #include "actor/limits.h"
 #include "cli/output.h"
@@ -25,6 +27,16 @@ const char* level_name(int32_t level) {
     }
 }
 
+// Sleeps for a while, at most this long. With kInput, no longer than until stdin has something: true then.
+enum class Until : uint8_t { kTimer, kInput };
+bool wait_for_timer(int64_t at_most_ns, Until until) {
+    constexpr int64_t kLongestNs = 100'000'000;  // then look at the clock again, and whether somebody wants something
+    const int64_t ns = std::min(at_most_ns, kLongestNs);
+    pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    const timespec wait{.tv_sec = 0, .tv_nsec = ns};
+    return ppoll(&input, until == Until::kInput ? 1 : 0, &wait, nullptr) > 0;
+}
+
 }  // namespace
 
 Conversation::Conversation(node::LiveActor live) : live_(std::move(live)) {
@@ -40,7 +52,15 @@ Conversation::Conversation(node::LiveActor live) : live_(std::move(live)) {
 }
 
 Result<Conversation::Pause> Conversation::advance(const std::function<bool(const actor::Step&)>& stop) {
-    while (live_.actor->state() == actor::Actor::State::kReady) {
+    for (;;) {
+        live_.actor->wake();
+        if (live_.actor->state() != actor::Actor::State::kReady) {
+            const auto timer = live_.actor->next_timer_in_ns();
+            if (!timer || live_.actor->listens()) break;
+            wait_for_timer(*timer, Until::kTimer);  // it hears nobody meanwhile
+            if (stop && stop({})) return Pause::kAsked;
+            continue;
+        }
         const actor::Step step = live_.actor->step();
         for (const actor::Effect& effect : step.effects) {
             if (effect.kind == actor::Effect::Kind::kReply) {
@@ -143,6 +163,7 @@ Result<void> Conversation::interact() {
         }
         return quit_;
     };
+    bool prompted = false;
     for (;;) {
         DW_ASSIGN(const Pause pause, advance(while_answering));
         if (std::exchange(mid_line_, false)) std::fputc('\n', stdout);
@@ -151,7 +172,13 @@ Result<void> Conversation::interact() {
             return {};
         }
         if (quit_) return {};
-        if (terminal) std::fputs("> ", stderr);
+        if (terminal && !prompted) std::fputs("> ", stderr);
+        prompted = true;
+        // A line that is there comes first; else whatever is first, a line or the next timer.
+        if (const auto timer = live_.actor->next_timer_in_ns(); timer && input_.find('\n') == std::string::npos) {
+            if (!wait_for_timer(*timer, Until::kInput)) continue;
+        }
+        prompted = false;
         DW_ASSIGN(const auto line, read_line());
         if (!line || take(*line) == Line::kQuit) return {};
     }

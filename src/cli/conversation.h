@@ -21,8 +21,8 @@ class Conversation {
     // Where effects go; the default writes to stdout and stderr.
     void set_sink(Sink sink) { sink_ = std::move(sink); }
 
-    // Steps the actor until it waits for a message, has stopped, or `stop` (asked after each step) says so. A failed
-    // actor is an error.
+    // Steps the actor until it waits for a message, has stopped, or `stop` (asked after each step) says so. An actor
+    // that sleeps and does not listen is waited for. A failed actor is an error.
     enum class Pause { kWaiting, kStopped, kAsked };
     Result<Pause> advance(const std::function<bool(const actor::Step&)>& stop = {});
 

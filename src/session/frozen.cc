@@ -14,6 +14,7 @@ constexpr const char* kTranscriptTag = "TRNS";
 constexpr const char* kStateTag = "SESS";
 constexpr const char* kGenerateTag = "GENR";
 constexpr uint32_t kVersion = 1;
+constexpr uint32_t kGenerateVersion = 2;  // 2: an answer may be picked
 // A token may go to output when a byte less than kMaxUndelivered waits there; each of its bytes can become a U+FFFD.
 constexpr size_t kMaxFrozenOutput = kMaxUndelivered + 4096;
 
@@ -135,7 +136,7 @@ class FrozenReader {
             return corrupt(body.what(), "the last part and the tail disagree");
         }
         if (generates) {
-            DW_ASSIGN(auto generate, body.record(kGenerateTag, kVersion));
+            DW_ASSIGN(auto generate, body.record(kGenerateTag, kGenerateVersion));
             DW_TRY(this->generate(generate.second));
         }
         return body.finish();
@@ -148,7 +149,7 @@ class FrozenReader {
         DW_ASSIGN(g.params.sampler.top_k, in.u32());
         DW_ASSIGN(g.params.sampler.seed, in.u64());
         DW_ASSIGN(g.params.max_tokens, in.u32());
-        DW_ASSIGN(g.finish, one_of(in, "finish", Finish::kClosed));
+        DW_ASSIGN(g.finish, one_of(in, "finish", Finish::kPicked));
         DW_ASSIGN(g.part, in.u32());
         DW_ASSIGN(g.produced, in.u32());
         DW_ASSIGN(g.output, in.str());
@@ -176,7 +177,9 @@ class FrozenReader {
         const bool used_up = g.params.max_tokens > 0 && g.produced >= g.params.max_tokens;
         if (running && (!part.open || used_up)) return corrupt(what, "it cannot be running");
         if (g.finish == Finish::kEndOfTurn && part.open) return corrupt(what, "its turn has ended and is open");
-        if (!running && !g.characters.held().empty()) return corrupt(what, "bytes held back after its end");
+        const bool picked = g.finish == Finish::kPicked;
+        if (picked && (!part.open || !g.output.empty())) return corrupt(what, "it cannot be picked");
+        if (!running && !picked && !g.characters.held().empty()) return corrupt(what, "bytes held back after its end");
         return {};
     }
 
@@ -218,7 +221,7 @@ std::vector<uint8_t> encode_state(const Session::State& state) {
     out.u8(state.generate ? 1 : 0);
     if (state.generate) {
         const Generate& g = *state.generate;
-        out.begin_record(kGenerateTag, kVersion);
+        out.begin_record(kGenerateTag, kGenerateVersion);
         out.f32(g.params.sampler.temperature);
         out.f32(g.params.sampler.top_p);
         out.u32(g.params.sampler.top_k);

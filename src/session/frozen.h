@@ -6,9 +6,9 @@
 //   .state       record SESS 1: str model name, bytes compute identity, bytes text identity, u32 computed tokens, u8
 //   tail
 //                (0 closed, 1 open, 2 ended: session_state.h), u8 whether a generate follows, and then
-//                  record GENR 1: f32 temperature, f32 top_p, u32 top_k, u64 seed, u32 max tokens, u8 finish
-//                  (0 running, 1 end of turn, 2 max tokens, 3 context full, 4 closed), u32 part, u32 produced tokens,
-//                  bytes output, bytes held back
+//                  record GENR 2: f32 temperature, f32 top_p, u32 top_k, u64 seed, u32 max tokens, u8 finish
+//                  (0 running, 1 end of turn, 2 max tokens, 3 context full, 4 closed, 5 picked), u32 part, u32 produced
+//                  tokens, bytes output, bytes held back
 // What joins later joins as a new record or a new version.
 #pragma once
 

@@ -1,6 +1,8 @@
 // The conversation: messages, rewind, fork.
 #include "session/session.h"
 
+#include <algorithm>
+
 #include "base/utf8.h"
 #include "session/chat_format.h"
 #include "session/session_state.h"
@@ -10,6 +12,44 @@ namespace driftwood::session {
 namespace {
 
 Error invalid(const std::string& message) { return error(ErrorCode::kInvalidArgument, message); }
+
+// What a part becomes that loses tokens at its end.
+struct Cut {
+    Part part;
+    Tail tail = Tail::kClosed;
+    Utf8Stream characters;  // of an answer that is open
+};
+
+// Part `index` with the tokens before `end` only, at least one: of an answer what was said so far, of anything else raw
+// tokens.
+Result<Cut> cut_part(const Session::State& s, uint32_t index, uint32_t end) {
+    const Part& whole = s.parts[index];
+    Cut raw{.part = {.kind = Part::Kind::kTokens, .role = {}, .text = {}}, .characters = {}};
+    raw.part.first_token = whole.first_token;
+    raw.part.end_token = end;
+    if (whole.role != kAssistant) return raw;
+    std::vector<std::string> earlier;
+    for (uint32_t i = 0; i < index; ++i) {
+        if (s.parts[i].kind == Part::Kind::kText) earlier.push_back(s.parts[i].role);
+    }
+    DW_ASSIGN(const Frame around, frame(s.model, earlier, kAssistant));
+    DW_ASSIGN(const auto opening, s.model.tokenizer().encode(around.before, model::Tokenizer::Special::kParse));
+    const uint32_t said = whole.first_token + static_cast<uint32_t>(opening.size());
+    if (end < said) return raw;
+    Cut answer = raw;
+    answer.part.kind = Part::Kind::kText;
+    answer.part.role = kAssistant;
+    answer.tail = Tail::kOpen;
+    for (uint32_t i = said; i < end; ++i) {
+        if (answer.tail == Tail::kEnded) return raw;  // cut inside what closes it
+        answer.part.text += answer.characters.push(s.model.tokenizer().bytes(s.tokens[i]));
+        if (!s.model.tokenizer().ends_turn(s.tokens[i])) continue;
+        answer.part.text += answer.characters.finish();
+        answer.tail = Tail::kEnded;
+    }
+    answer.part.open = answer.tail == Tail::kOpen;
+    return answer;
+}
 
 }  // namespace
 
@@ -36,16 +76,17 @@ std::vector<std::string> Session::State::roles() const {
     return out;
 }
 
-Result<std::vector<uint32_t>> Session::State::closing() const {
-    if (tail == Tail::kClosed) return std::vector<uint32_t>();
+Result<std::vector<uint32_t>> Session::State::closing(Tail last) const {
+    if (last == Tail::kClosed) return std::vector<uint32_t>();
     std::vector<std::string> earlier = roles();
     earlier.pop_back();
     DW_ASSIGN(const Frame answer, frame(model, earlier, kAssistant));
-    return encode_closing(model, answer, tail == Tail::kEnded);
+    return encode_closing(model, answer, last == Tail::kEnded);
 }
 
 void Session::State::close(const std::vector<uint32_t>& closing_tokens) {
     if (tail == Tail::kClosed) return;
+    if (generate && generate->finish == Finish::kPicked) end(Finish::kClosed);
     tokens.insert(tokens.end(), closing_tokens.begin(), closing_tokens.end());
     parts.back().end_token = static_cast<uint32_t>(tokens.size());
     parts.back().open = false;
@@ -88,10 +129,23 @@ Result<uint32_t> Session::append_tokens(std::span<const uint32_t> tokens) {
                            std::to_string(s.model.spec().vocab));
         }
     }
-    DW_ASSIGN(const std::vector<uint32_t> closing, s.closing());
+    size_t joining = 0;  // go on with the open answer
+    if (s.tail == Tail::kOpen) {
+        const auto ends = [&s](uint32_t token) { return s.model.tokenizer().ends_turn(token); };
+        const auto end = std::find_if(tokens.begin(), tokens.end(), ends);
+        joining = static_cast<size_t>(end - tokens.begin()) + (end == tokens.end() ? 0 : 1);
+    }
+    const std::span<const uint32_t> rest = tokens.subspan(joining);
+    std::vector<uint32_t> closing;
+    if (!rest.empty()) {
+        DW_ASSIGN(closing, s.closing(joining > 0 ? Tail::kEnded : s.tail));
+    }
     DW_TRY(s.check_room("session.append_tokens", closing.size() + tokens.size()));
-    s.close(closing);
-    s.add_part({.kind = Part::Kind::kTokens, .role = {}, .text = {}}, tokens);
+    if (joining > 0) s.pick(tokens.first(joining));
+    if (!rest.empty()) {
+        s.close(closing);
+        s.add_part({.kind = Part::Kind::kTokens, .role = {}, .text = {}}, rest);
+    }
     return static_cast<uint32_t>(closing.size() + tokens.size());
 }
 
@@ -107,6 +161,7 @@ Result<std::unique_ptr<Session>> Session::fork() const {
     c.logits = s.logits;
     c.parts = s.parts;
     c.tail = s.tail;
+    if (s.generate && s.generate->finish == Finish::kPicked) c.generate = s.generate;
     c.unverified = s.unverified;
     c.image = s.image;
     c.image_kv = s.image_kv;
@@ -128,6 +183,27 @@ Result<void> Session::rewind(uint32_t parts) {
     s.parts.resize(parts);
     s.tail = Tail::kClosed;  // only the last part can be open, and that one is gone
     if (s.generate && s.generate->part >= parts) s.generate.reset();
+    return {};
+}
+
+Result<void> Session::rewind_tokens(uint32_t count) {
+    State& s = *state_;
+    DW_TRY(s.check_idle("session.rewind"));
+    if (count > s.tokens.size()) {
+        return invalid("[session.rewind] to " + std::to_string(count) + " tokens of " +
+                       std::to_string(s.tokens.size()));
+    }
+    uint32_t keep = 0;
+    while (keep < s.parts.size() && s.parts[keep].end_token <= count) ++keep;
+    if (count == (keep == 0 ? 0 : s.parts[keep - 1].end_token)) return rewind(keep);
+    DW_ASSIGN(Cut cut, cut_part(s, keep, count));
+    if (count < s.computed) DW_TRY(s.truncate(count));
+    s.tokens.resize(count);
+    s.parts.resize(keep);
+    s.parts.push_back(std::move(cut.part));
+    s.tail = cut.tail;
+    if (s.generate && s.generate->part >= keep) s.generate.reset();
+    if (s.tail == Tail::kOpen) s.generate = Generate::picked(keep, std::move(cut.characters));
     return {};
 }
 

@@ -52,6 +52,7 @@ enum class Finish : uint8_t {
     kMaxTokens,
     kContextFull,
     kClosed,  // by end_generate(), or there was none
+    kPicked,  // none runs: an answer is open whose tokens come through append_tokens()
 };
 
 struct GenerateParams {
@@ -71,14 +72,21 @@ class Session {
     // Appends a message as the chat template writes it (chat_format.h says how); returns the number of tokens added. An
     // answer that is still open is closed first: what the template writes behind an answer joins that answer's part.
     Result<uint32_t> append(std::string_view role, std::string_view text);
-    // Appends raw tokens, outside of the template (a part without text; such a session cannot change its model). Closes
-    // an open answer, too.
+    // Appends tokens of the caller's own choosing. They go on with an open answer and their text joins it, up to one
+    // that ends the turn. What is no answer becomes a part without text, behind what closes the answer before it; a
+    // session with such a part cannot change its model. Returns the number of tokens added, closing ones included.
     Result<uint32_t> append_tokens(std::span<const uint32_t> tokens);
+    // The model's turn to speak, with tokens picked by the caller: closes an open answer, appends the template's
+    // opening. Returns the number of tokens added.
+    Result<uint32_t> begin_answer();
     // A session with the same past; blocks are shared until one of both writes. Undelivered output stays with this one.
     Result<std::unique_ptr<Session>> fork() const;
     // Forgets everything after the first `parts` messages, undelivered output of a forgotten answer too; KV rows beyond
     // are cleared.
     Result<void> rewind(uint32_t parts);
+    // Forgets everything after the first `count` tokens. An answer that is cut is open again and says what its tokens
+    // say; any other message that is cut becomes raw tokens.
+    Result<void> rewind_tokens(uint32_t count);
     // The model begins its answer: closes an open one, appends the template's opening. What was not taken of an earlier
     // answer's output is dropped. An answer that has no room to begin ends at once (kContextFull).
     Result<void> begin_generate(const GenerateParams& params);
@@ -91,6 +99,9 @@ class Session {
     // same item after the engine's step and hands on its error, if it has one; then nothing of it is kept.
     Result<std::optional<compute::BatchItem>> plan(uint32_t max_tokens);
     Result<void> commit(const compute::BatchItem& item);
+    // Sees to it that there are logits once nothing is pending, where a rewind took them: the last token is forwarded
+    // again then. kInvalidArgument while a generate runs, and when there are no tokens.
+    Result<void> want_logits();
     bool can_sample() const;  // a generate runs, nothing is pending, less than kMaxUndelivered waits
     // Picks the next token; it becomes pending, its text goes to output. A token that ends the turn has no text.
     // kNotFinite: the logits are no numbers.

@@ -10,7 +10,7 @@ namespace driftwood::session {
 
 void Session::State::say(std::string_view text) {
     parts[generate->part].text += text;
-    generate->output += text;
+    if (running()) generate->output += text;
 }
 
 void Session::State::end(Finish finish) {
@@ -28,32 +28,52 @@ std::optional<Finish> limit_reached(const Session::State& state) {
     return std::nullopt;
 }
 
+Result<uint32_t> Session::State::open_answer(const char* operation, const GenerateParams& params, Finish finish) {
+    DW_TRY(check_idle(operation));
+    DW_ASSIGN(const std::vector<uint32_t> before, closing());
+    DW_ASSIGN(const Frame answer, answer_frame(model, roles()));
+    DW_ASSIGN(const std::vector<uint32_t> opening,
+              model.tokenizer().encode(answer.before, model::Tokenizer::Special::kParse));
+    DW_TRY(check_room(operation, before.size() + opening.size()));
+    const size_t total = tokens.size() + before.size() + opening.size();
+    if (total == 0) {
+        return error(ErrorCode::kInvalidArgument, "[" + std::string(operation) + "] there is nothing to answer to");
+    }
+    // With nothing left to forward, the last token is forwarded again for its logits, if a rewind took them.
+    if (total == computed && logits.empty()) DW_TRY(truncate(computed - 1));
+    close(before);
+    add_part({.role = kAssistant, .text = {}, .open = true}, opening);
+    tail = Tail::kOpen;
+    generate = Generate::picked(static_cast<uint32_t>(parts.size() - 1), {});
+    generate->params = params;
+    generate->finish = finish;
+    return static_cast<uint32_t>(before.size() + opening.size());
+}
+
 Result<void> Session::begin_generate(const GenerateParams& params) {
     State& s = *state_;
     DW_TRY(s.check_idle("session.generate"));
     DW_TRY(validate(params.sampler));
-    DW_ASSIGN(const std::vector<uint32_t> closing, s.closing());
-    DW_ASSIGN(const Frame answer, answer_frame(s.model, s.roles()));
-    DW_ASSIGN(const std::vector<uint32_t> opening,
-              s.model.tokenizer().encode(answer.before, model::Tokenizer::Special::kParse));
-    DW_TRY(s.check_room("session.generate", closing.size() + opening.size()));
-    const size_t total = s.tokens.size() + closing.size() + opening.size();
-    if (total == 0) {
-        return error(ErrorCode::kInvalidArgument, "[session.generate] there is nothing to answer to");
-    }
-    // With nothing left to forward, the last token is forwarded again for its logits, if a rewind took them.
-    if (total == s.computed && s.logits.empty()) DW_TRY(s.truncate(s.computed - 1));
-    s.close(closing);
-    s.add_part({.role = kAssistant, .text = {}, .open = true}, opening);
-    s.tail = Tail::kOpen;
-    s.generate = Generate{.params = params,
-                          .finish = Finish::kRunning,
-                          .part = static_cast<uint32_t>(s.parts.size() - 1),
-                          .produced = 0,
-                          .output = {},
-                          .characters = {}};
+    DW_TRY(s.open_answer("session.generate", params, Finish::kRunning));
     if (const auto limit = limit_reached(s)) s.end(*limit);
     return {};
+}
+
+Result<uint32_t> Session::begin_answer() { return state_->open_answer("session.answer", {}, Finish::kPicked); }
+
+void Session::State::pick(std::span<const uint32_t> picked) {
+    if (!generate || generate->finish != Finish::kPicked) {
+        generate = Generate::picked(static_cast<uint32_t>(parts.size() - 1), {});
+    }
+    for (const uint32_t token : picked) {
+        tokens.push_back(token);
+        if (model.tokenizer().ends_turn(token)) {
+            end(Finish::kEndOfTurn);
+        } else {
+            say(generate->characters.push(model.tokenizer().bytes(token)));
+        }
+    }
+    parts.back().end_token = static_cast<uint32_t>(tokens.size());
 }
 
 void Session::end_generate() {

@@ -450,7 +450,7 @@ TEST_F(HostileSessionTest, a_generate_that_contradicts_its_conversation_is_refus
         [](Fields& f) { f.temperature = 1e-30F; },
         [](Fields& f) { f.top_p = 2.0F; },
         [](Fields& f) { f.max_tokens = 5; },
-        [](Fields& f) { f.finish = 5; },
+        [](Fields& f) { f.finish = 6; },
         [](Fields& f) { f.finish = 1; },
         [](Fields& f) { f.part = 1; },
         [](Fields& f) { f.part = 9; },

@@ -18,7 +18,8 @@ enum class Tail : uint8_t {
     kEnded,   // yes, except the end-of-turn token, which the model gave
 };
 
-// A generate that runs, or has ended and may have output left.
+// A generate that runs, or has ended and may have output left; or (kPicked) an answer that others pick, which has only
+// a part and characters.
 struct Generate {
     GenerateParams params;
     Finish finish = Finish::kRunning;
@@ -26,6 +27,15 @@ struct Generate {
     uint32_t produced = 0;  // tokens sampled; the sampler's counter
     std::string output;     // not delivered yet; whole characters
     Utf8Stream characters;
+
+    static Generate picked(uint32_t part, Utf8Stream characters) {
+        return {.params = {},
+                .finish = Finish::kPicked,
+                .part = part,
+                .produced = 0,
+                .output = {},
+                .characters = std::move(characters)};
+    }
 };
 
 struct Session::State {
@@ -61,8 +71,9 @@ struct Session::State {
     Result<void> check_room(const char* operation, size_t more) const;
     std::vector<std::string> roles() const;  // of the text parts
 
-    // The tokens that close an open answer; none when there is nothing to close.
-    Result<std::vector<uint32_t>> closing() const;
+    // The tokens that close the last part, were its tail this one; none when there is nothing to close.
+    Result<std::vector<uint32_t>> closing(Tail last) const;
+    Result<std::vector<uint32_t>> closing() const { return closing(tail); }
     // Adds them to the answer's part.
     void close(const std::vector<uint32_t>& closing_tokens);
     void add_part(Part part, std::span<const uint32_t> part_tokens);
@@ -78,8 +89,12 @@ struct Session::State {
     Result<void> truncate(uint32_t count);
     void drop_blocks(uint32_t keep);
 
-    // ---- Generate.
-    void say(std::string_view text);  // to the answer and to output
+    // ---- Answers.
+    // Closes an open answer and opens one with the template's opening; the tokens added.
+    Result<uint32_t> open_answer(const char* operation, const GenerateParams& params, Finish finish);
+    // Tokens that go on with the open answer; only the last may end the turn.
+    void pick(std::span<const uint32_t> picked);
+    void say(std::string_view text);  // to the answer, and to the output of a generate that runs
     void end(Finish finish);
 };
 

@@ -117,4 +117,12 @@ Result<void> Session::commit(const compute::BatchItem& item) {
     return {};
 }
 
+Result<void> Session::want_logits() {
+    State& s = *state_;
+    DW_TRY(s.check_idle("session.logits"));
+    if (s.tokens.empty()) return error(ErrorCode::kInvalidArgument, "[session.logits] there are no tokens");
+    if (s.computed < s.tokens.size() || !s.logits.empty()) return {};
+    return s.truncate(s.computed - 1);
+}
+
 }  // namespace driftwood::session

@@ -1,6 +1,8 @@
 // What crosses between guest and runtime: every import, with good arguments, bad ranges and at the wrong time.
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <regex>
 #include <set>
 #include <stdexcept>
 
@@ -73,6 +75,13 @@ TEST(Boundary, every_call_hands_over_its_arguments) {
         {"session_tokens", {3}, "session_tokens 3"},
         {"session_fork", {3}, "session_fork 3"},
         {"session_rewind", {3, -1}, "session_rewind 3 4294967295"},
+        {"sleep", {INT64_MAX}, "sleep 9223372036854775807"},
+        {"tokenize", {1, 3, 0x801, 9}, "tokenize bcd 9"},
+        {"detokenize", {0x801, 2, 0, 5}, "detokenize [0 0] 5"},
+        {"token_ends_turn", {-1}, "token_ends_turn 4294967295"},
+        {"session_rewind_tokens", {3, 7}, "session_rewind_tokens 3 7"},
+        {"session_answer", {3}, "session_answer 3"},
+        {"decode", {3, 0, 1, 65532, 1}, "decode 3 [1684234849] 65532 1"},
         {"prefill", {9}, "prefill 9"},
         {"next", {9, 1, 65535}, "next 9 1 65535"},
         {"stream_close", {9}, "stream_close 9"},
@@ -85,6 +94,33 @@ TEST(Boundary, every_call_hands_over_its_arguments) {
     EXPECT_EQ(driftwood_call("abi_version", {}).result, DRIFTWOOD_ABI_VERSION);
     EXPECT_EQ(driftwood_call("now", {}).result, 1'000'000'000);
     EXPECT_EQ(driftwood_call("random", {0x200, 2}).guest.read<uint32_t>(0x200), 0x0000a5a5u);
+}
+
+// "name (i32, i64) -> i32" of every row in the page's table of calls.
+std::set<std::string> calls_of_page() {
+    std::ifstream file(DRIFTWOOD_ABI_PAGE);
+    std::set<std::string> calls;
+    const std::regex row(R"(^\| `(\w+)` \| `\((.*)\) -> (\w+)` \| (yes|no) \|.*)");
+    for (std::string line; std::getline(file, line);) {
+        std::smatch found;
+        if (!std::regex_match(line, found, row)) continue;
+        calls.insert(found[1].str() + " (" + std::regex_replace(found[2].str(), std::regex(R"(\w+: )"), "") + ") -> (" +
+                     found[3].str() + ")");
+    }
+    return calls;
+}
+
+TEST(Boundary, the_runtime_has_the_calls_of_its_page_and_no_others) {
+    std::set<std::string> calls;
+    for (const HostCall& call : driftwood_calls()) calls.insert(std::string(call.name) + " " + signature_text(call));
+    EXPECT_EQ(calls, calls_of_page());
+    EXPECT_TRUE(calls.contains("cancel (i64) -> (i32)"));
+}
+
+TEST(Boundary, a_call_of_later_is_refused_by_name) {
+    const auto module = compile_wat(guest_wat(R"((import "driftwood" "spawn" (func $f (param i32) (result i64))))"));
+    ASSERT_FALSE(module.ok());
+    EXPECT_NE(module.error().message.find("driftwood.spawn"), std::string::npos) << module.error().message;
 }
 
 TEST(Boundary, log_checks_its_level_and_length) {
@@ -123,11 +159,24 @@ TEST(Boundary, structs_are_versioned_by_size) {
     EXPECT_EQ(rows(41).result, -DRIFTWOOD_ENOSYS);
 }
 
+TEST(Boundary, a_struct_for_the_guest_is_cut_to_its_size_and_zeros_follow) {
+    const std::string old = "\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa\\aa";
+    const auto info = [&](int64_t size) { return driftwood_call("model_info", {0, size}, old); };
+    OneCall whole = info(12);
+    EXPECT_EQ(whole.result, 0);
+    EXPECT_EQ(whole.guest.read<uint32_t>(0), 320u);
+    EXPECT_EQ(whole.guest.read<uint32_t>(4), 512u);
+    EXPECT_EQ(whole.guest.read<uint64_t>(8), 0xaaaaaaaa00000000u);
+    EXPECT_EQ(info(4).guest.read<uint64_t>(0), 0xaaaaaaaa00000140u);
+    EXPECT_EQ(info(0).result, -DRIFTWOOD_EINVAL);
+    EXPECT_EQ(info(5000).result, -DRIFTWOOD_EOVERFLOW);
+}
+
 // Arguments that are in order for every call, but for what the test spoils.
 std::vector<int64_t> good_arguments(const HostCall& call) {
     std::vector<int64_t> arguments;
     for (const Slot slot : call.parameters) {
-        arguments.push_back(slot == Slot::kPointer ? 0x800 : slot == Slot::kLength ? 8 : 1);
+        arguments.push_back(slot == Slot::kPointer ? 0x800 : slot == Slot::kLength || slot == Slot::kCount ? 8 : 1);
     }
     return arguments;
 }
@@ -148,7 +197,8 @@ TEST(Boundary, a_range_outside_memory_is_a_fault_in_every_call) {
     for (const HostCall& call : host_calls()) {
         for (size_t slot = 0; slot < call.parameters.size(); slot++) {
             if (call.parameters[slot] != Slot::kPointer) continue;
-            const bool has_length = slot + 1 < call.parameters.size() && call.parameters[slot + 1] == Slot::kLength;
+            const bool has_length = slot + 1 < call.parameters.size() && (call.parameters[slot + 1] == Slot::kLength ||
+                                                                          call.parameters[slot + 1] == Slot::kCount);
             for (const auto& [offset, length] : kBadRanges) {
                 if (!has_length && offset <= 65536) continue;
                 auto arguments = good_arguments(call);

@@ -22,6 +22,8 @@ int32_t random(Guest& guest, std::span<uint8_t> out) {
     return 0;
 }
 
+int32_t model_info(Guest& guest, OutStruct<driftwood_model_info> out) { return out.set(guest.host.model_info()); }
+
 template <auto F, When kWhen>
 constexpr HostCall row(std::string_view name) {
     return host_call<F, kWhen>("driftwood", name);
@@ -38,16 +40,24 @@ constexpr HostCall kCalls[] = {
     row<&GuestHost::reply, kInTurn>("reply"),
     row<&GuestHost::receive, kInTurn>("receive"),
     row<&GuestHost::cancel, kInTurn>("cancel"),
+    row<&GuestHost::sleep, kInTurn>("sleep"),
+    row<&model_info, kInTurn>("model_info"),
+    row<&GuestHost::tokenize, kInTurn>("tokenize"),
+    row<&GuestHost::detokenize, kInTurn>("detokenize"),
+    row<&GuestHost::token_ends_turn, kInTurn>("token_ends_turn"),
     row<&GuestHost::session_open, kInTurn>("session_open"),
     row<&GuestHost::session_close, kInTurn>("session_close"),
     row<&GuestHost::session_append, kInTurn>("session_append"),
     row<&GuestHost::session_tokens, kInTurn>("session_tokens"),
     row<&GuestHost::session_fork, kInTurn>("session_fork"),
     row<&GuestHost::session_rewind, kInTurn>("session_rewind"),
+    row<&GuestHost::session_rewind_tokens, kInTurn>("session_rewind_tokens"),
     row<&GuestHost::prefill, kInTurn>("prefill"),
     row<&GuestHost::generate, kInTurn>("generate"),
     row<&GuestHost::next, kInTurn>("next"),
     row<&GuestHost::stream_close, kInTurn>("stream_close"),
+    row<&GuestHost::session_answer, kInTurn>("session_answer"),
+    row<&GuestHost::decode, kInTurn>("decode"),
     row<&GuestHost::gemm, kInTurn>("gemm"),
     row<&GuestHost::rows, kInTurn>("rows"),
 };

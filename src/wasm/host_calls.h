@@ -13,8 +13,8 @@
 
 namespace driftwood::wasm {
 
-// A parameter or result as the guest sees it; kPointer and kLength are i32.
-enum class Slot : uint8_t { kI32, kI64, kPointer, kLength };
+// A parameter or result as the guest sees it; kPointer, kLength (in bytes) and kCount (in words of 4 bytes) are i32.
+enum class Slot : uint8_t { kI32, kI64, kPointer, kLength, kCount };
 
 struct HostCall {
     std::string_view module;

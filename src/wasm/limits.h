@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "driftwood/guest.h"
+
 namespace driftwood::wasm {
 
 inline constexpr uint64_t kWasmPageBytes = 64 * 1024;
@@ -19,9 +21,9 @@ inline constexpr size_t kGuestStackBytes = size_t{1} << 20;
 
 inline constexpr size_t kMaxModuleBytes = size_t{64} << 20;
 
-inline constexpr uint32_t kMaxLogBytes = 64 * 1024;   // driftwood.log
-inline constexpr uint32_t kMaxRandomBytes = 1 << 20;  // driftwood.random, random_get
-inline constexpr uint32_t kMaxStructBytes = 4096;     // a struct versioned by size, as a newer guest passes it
+inline constexpr uint32_t kMaxLogBytes = DRIFTWOOD_MAX_LOG_BYTES;
+inline constexpr uint32_t kMaxRandomBytes = DRIFTWOOD_MAX_RANDOM_BYTES;  // and of WASI's random_get
+inline constexpr uint32_t kMaxStructBytes = DRIFTWOOD_MAX_STRUCT_BYTES;
 inline constexpr uint32_t kMaxIovecs = 1024;          // fd_write, fd_read
 inline constexpr uint32_t kMaxWriteBytes = 1 << 20;   // fd_write writes at most this much of what it is given
 inline constexpr uint64_t kMaxWasiStringBytes = uint64_t{1} << 20;  // arguments and environment together

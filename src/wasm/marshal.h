@@ -4,7 +4,9 @@
 //   std::string_view, std::span<const uint8_t>    (offset, length): bytes of linear memory to read
 //   std::span<uint8_t>                            (offset, length): bytes to write
 //   GuestRange                                    (offset, length): checked now, filled later
+//   GuestArray<T>, GuestFloats                    (offset, count): values of 4 bytes, now or later
 //   a struct of guest.h                           (offset, size): copied, versioned by size
+//   OutStruct<T>                                  (offset, size): where such a struct goes
 //   Out<T>                                        (offset): where one T goes
 //   Address                                       (offset): inside memory; the function checks what lies there
 //
@@ -56,10 +58,33 @@ struct Address {
     uint32_t offset = 0;
 };
 
+// Where a struct versioned by size goes: as much of it as fits, zeros behind it.
+template <class T>
+struct OutStruct {
+    std::span<uint8_t> bytes;
+    int32_t set(const T& value) const {
+        if (bytes.empty()) return -DRIFTWOOD_EINVAL;
+        if (bytes.size() > kMaxStructBytes) return -DRIFTWOOD_EOVERFLOW;
+        std::fill(bytes.begin(), bytes.end(), uint8_t{0});
+        std::memcpy(bytes.data(), &value, std::min(sizeof value, bytes.size()));
+        return 0;
+    }
+};
+
 template <class T>
 struct IsOut : std::false_type {};
 template <class T>
 struct IsOut<Out<T>> : std::true_type {};
+
+template <class T>
+struct IsOutStruct : std::false_type {};
+template <class T>
+struct IsOutStruct<OutStruct<T>> : std::true_type {};
+
+// Counted in values of 4 bytes, not in bytes.
+template <class T>
+inline constexpr bool kIsCounted = std::is_same_v<T, GuestArray<uint32_t>> || std::is_same_v<T, GuestFloats>;
+inline constexpr uint64_t kCountedBytes = 4;
 
 template <class T>
 inline constexpr bool kIsGuestStruct =
@@ -74,6 +99,8 @@ constexpr auto slots_of() {
         return std::array{Slot::kI32};
     } else if constexpr (IsOut<T>::value || std::is_same_v<T, Address>) {
         return std::array{Slot::kPointer};
+    } else if constexpr (kIsCounted<T>) {
+        return std::array{Slot::kPointer, Slot::kCount};
     } else {
         return std::array{Slot::kPointer, Slot::kLength};
     }
@@ -130,9 +157,15 @@ class Arguments {
 
     template <class T>
     T range(uint32_t offset, uint32_t length) {
-        uint8_t* at = bytes(offset, length);
+        uint8_t* at = bytes(offset, kIsCounted<T> ? length * kCountedBytes : length);
         if (at == nullptr) return T{};
-        if constexpr (std::is_same_v<T, std::string_view>) {
+        if constexpr (std::is_same_v<T, GuestFloats>) {
+            return {offset, length};
+        } else if constexpr (kIsCounted<T>) {
+            return {at, length};
+        } else if constexpr (IsOutStruct<T>::value) {
+            return {{at, length}};
+        } else if constexpr (std::is_same_v<T, std::string_view>) {
             return {reinterpret_cast<const char*>(at), length};
         } else if constexpr (std::is_same_v<T, GuestRange>) {
             return {offset, length};

@@ -39,6 +39,15 @@ class TestHost : public GuestHost {
     }
     int64_t receive(GuestRange out) override { return note("receive", out.offset, out.length); }
     int32_t cancel(int64_t op) override { return static_cast<int32_t>(note("cancel", op)); }
+    int64_t sleep(int64_t ns) override { return note("sleep", ns); }
+    driftwood_model_info model_info() override { return {.vocab = 320, .context = 512}; }
+    int64_t tokenize(std::string_view line, GuestArray<uint32_t> out) override {
+        return note("tokenize", line, out.count);
+    }
+    int64_t detokenize(GuestArray<uint32_t> tokens, std::span<uint8_t> out) override {
+        return note("detokenize", listed(tokens), out.size());
+    }
+    int32_t token_ends_turn(uint32_t token) override { return static_cast<int32_t>(note("token_ends_turn", token)); }
     int64_t session_open() override { return note("session_open"); }
     int32_t session_close(int64_t session) override { return static_cast<int32_t>(note("session_close", session)); }
     int64_t session_append(int64_t session, std::string_view role, std::string_view text) override {
@@ -48,6 +57,13 @@ class TestHost : public GuestHost {
     int64_t session_fork(int64_t session) override { return note("session_fork", session); }
     int32_t session_rewind(int64_t session, uint32_t messages) override {
         return static_cast<int32_t>(note("session_rewind", session, messages));
+    }
+    int32_t session_rewind_tokens(int64_t session, uint32_t tokens) override {
+        return static_cast<int32_t>(note("session_rewind_tokens", session, tokens));
+    }
+    int64_t session_answer(int64_t session) override { return note("session_answer", session); }
+    int64_t decode(int64_t session, GuestArray<uint32_t> tokens, GuestFloats logits) override {
+        return note("decode", session, listed(tokens), logits.offset, logits.count);
     }
     int64_t prefill(int64_t session) override { return note("prefill", session); }
     int64_t generate(int64_t session, const driftwood_generate_options& o) override {
@@ -64,6 +80,11 @@ class TestHost : public GuestHost {
     }
 
   private:
+    static std::string listed(GuestArray<uint32_t> words) {
+        std::string all = "[";
+        for (uint32_t i = 0; i < words.count; ++i) all += (i == 0 ? "" : " ") + std::to_string(words.get(i));
+        return all + "]";
+    }
     static std::string text(std::string_view value) { return std::string(value); }
     static std::string text(const char* value) { return value; }
     template <class T>

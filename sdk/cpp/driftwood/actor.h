@@ -17,13 +17,18 @@
 
 #include <driftwood/guest.h>
 
+#include <chrono>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace driftwood {
 
@@ -169,6 +174,48 @@ inline void log(std::string_view line, driftwood_log_level level = DRIFTWOOD_LOG
     driftwood_log(level, line.data(), static_cast<uint32_t>(line.size()));
 }
 inline int64_t now_ns() { return driftwood_now(); }
+// co_await sleep(std::chrono::seconds(2)): 0, or a negative driftwood_errno.
+inline Operation sleep(std::chrono::nanoseconds duration) { return Operation(driftwood_sleep(duration.count())); }
+// Fills `bytes` from the actor's own random state. Returns 0 or a negative driftwood_errno.
+inline int32_t random(std::span<std::byte> bytes) {
+    return driftwood_random(bytes.data(), static_cast<uint32_t>(bytes.size()));
+}
+
+// ---- The model's words
+
+inline driftwood_model_info model_info() {
+    driftwood_model_info info = {};
+    driftwood_model_info_get(&info, sizeof info);
+    return info;
+}
+namespace detail {
+
+// Calls `fill(data, capacity)` until the buffer is large enough; nothing when it refuses.
+template <class Buffer, class Fill>
+std::optional<Buffer> filled(size_t capacity, Fill fill) {
+    for (Buffer buffer(capacity, {});;) {
+        const int64_t got = fill(buffer.data(), static_cast<uint32_t>(buffer.size()));
+        if (got < 0 && (-got & 0xFFFF) != DRIFTWOOD_E2BIG) return std::nullopt;
+        buffer.resize(static_cast<size_t>(got < 0 ? -got >> 16 : got));
+        if (got >= 0) return buffer;
+    }
+}
+
+}  // namespace detail
+
+// The tokens of a text, which never becomes a special one; nothing for what is not UTF-8, or longer than 64 KiB.
+inline std::optional<std::vector<uint32_t>> tokenize(std::string_view text) {
+    return detail::filled<std::vector<uint32_t>>(text.size() / 2 + 4, [&](uint32_t* out, uint32_t capacity) {
+        return driftwood_tokenize(text.data(), static_cast<uint32_t>(text.size()), out, capacity);
+    });
+}
+// The bytes of tokens: not UTF-8 where they begin or end inside a character. Nothing for what are no tokens.
+inline std::optional<std::string> detokenize(std::span<const uint32_t> tokens) {
+    return detail::filled<std::string>(tokens.size() * 8, [&](char* out, uint32_t capacity) {
+        return driftwood_detokenize(tokens.data(), static_cast<uint32_t>(tokens.size()), out, capacity);
+    });
+}
+inline bool ends_turn(uint32_t token) { return driftwood_token_ends_turn(token) == 1; }
 
 // ---- Conversations
 
@@ -216,12 +263,129 @@ class Session {
     Session fork() const { return Session(driftwood_session_fork(handle_)); }
     // Forgets everything after the first `messages` messages.
     int32_t rewind(uint32_t messages) { return driftwood_session_rewind(handle_, messages); }
+    // Forgets everything after the first `tokens` tokens; an answer that is cut is open again.
+    int32_t rewind_tokens(uint32_t tokens) { return driftwood_session_rewind_tokens(handle_, tokens); }
+    // The model's turn to speak, and this actor picks the tokens. Tokens appended, or a negative driftwood_errno.
+    int64_t answer() { return driftwood_session_answer(handle_); }
+    // co_await decode(tokens, logits): appends `tokens`, computes, and writes the logits of the last one to `logits`,
+    // which has room for the whole vocabulary and stays where it is until then. Their number, or a negative
+    // driftwood_errno.
+    Operation decode(std::span<const uint32_t> tokens, std::span<float> logits) {
+        return Operation(driftwood_decode(handle_, tokens.data(), static_cast<uint32_t>(tokens.size()), logits.data(),
+                                          static_cast<uint32_t>(logits.size())));
+    }
     int64_t tokens() const { return driftwood_session_tokens(handle_); }
 
   private:
     explicit Session(int64_t handle) : handle_(handle) {}
     int64_t handle_;
 };
+
+// ---- Tensors in place
+
+// 16-bit floats, as bits.
+struct F16 {
+    uint16_t bits;
+};
+struct Bf16 {
+    uint16_t bits;
+};
+
+// A view of a row-major matrix of float, F16 or Bf16, which stays where it is while an operation works on it.
+template <class T>
+struct Matrix {
+    T* data;
+    uint32_t rows, cols;
+    uint32_t stride = cols;   // elements from one row to the next
+    bool transposed = false;  // stored as [cols, rows]; stride counts from one stored row to the next
+
+    // The same numbers seen as [cols, rows].
+    Matrix transpose() const { return {data, cols, rows, stride, !transposed}; }
+};
+
+namespace detail {
+
+inline uint32_t offset_of(const void* pointer) { return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pointer)); }
+template <class T>
+constexpr uint32_t element_type() {
+    if constexpr (std::is_same_v<std::remove_const_t<T>, float>) return DRIFTWOOD_F32;
+    if constexpr (std::is_same_v<std::remove_const_t<T>, F16>) return DRIFTWOOD_F16;
+    if constexpr (std::is_same_v<std::remove_const_t<T>, Bf16>) return DRIFTWOOD_BF16;
+}
+
+}  // namespace detail
+
+enum class Accumulate : uint8_t { kNo, kYes };
+
+// co_await gemm(c, a, b): C [m, n] = A [m, k] B [k, n], or C += with Accumulate::kYes. 0, or a negative
+// driftwood_errno; -EINVAL, too, for shapes that do not fit together.
+template <class C, class A, class B>
+Operation gemm(Matrix<C> c, Matrix<A> a, Matrix<B> b, Accumulate accumulate = Accumulate::kNo) {
+    if (c.transposed || a.rows != c.rows || b.cols != c.cols || a.cols != b.rows) return Operation(-DRIFTWOOD_EINVAL);
+    driftwood_gemm gemm = {};
+    gemm.a = detail::offset_of(a.data);
+    gemm.b = detail::offset_of(b.data);
+    gemm.c = detail::offset_of(c.data);
+    gemm.m = c.rows;
+    gemm.n = c.cols;
+    gemm.k = a.cols;
+    gemm.lda = a.stride;
+    gemm.ldb = b.stride;
+    gemm.ldc = c.stride;
+    gemm.a_type = detail::element_type<A>();
+    gemm.b_type = detail::element_type<B>();
+    gemm.c_type = detail::element_type<C>();
+    if (accumulate == Accumulate::kYes) gemm.flags |= DRIFTWOOD_GEMM_ACCUMULATE;
+    if (a.transposed) gemm.flags |= DRIFTWOOD_GEMM_TRANSPOSE_A;
+    if (b.transposed) gemm.flags |= DRIFTWOOD_GEMM_TRANSPOSE_B;
+    return Operation(driftwood_gemm_run(&gemm, sizeof gemm));
+}
+
+namespace detail {
+
+// `y` has one row (for all), the rows of x, or none where the operation has no y.
+inline Operation rows(driftwood_row_kind kind, Matrix<float> out, Matrix<float> x, Matrix<float> y, float eps = 0.0F) {
+    const bool fits = y.data == nullptr || (y.cols == x.cols && (y.rows == x.rows || y.rows == 1));
+    if (out.transposed || x.transposed || y.transposed || out.rows != x.rows || out.cols != x.cols || !fits)
+        return Operation(-DRIFTWOOD_EINVAL);
+    driftwood_rows rows = {};
+    rows.kind = kind;
+    rows.x = offset_of(x.data);
+    rows.y = offset_of(y.data);
+    rows.out = offset_of(out.data);
+    rows.rows = x.rows;
+    rows.cols = x.cols;
+    rows.ldx = x.stride;
+    rows.ldy = y.rows == 1 ? 0 : y.stride;
+    rows.ldout = out.stride;
+    rows.eps = eps;
+    return Operation(driftwood_rows_run(&rows, sizeof rows));
+}
+
+inline constexpr Matrix<float> kNone = {nullptr, 0, 0};
+
+}  // namespace detail
+
+// co_await add(out, x, y) and so on: 0, or a negative driftwood_errno. `out` may be x or y itself; a y of one row
+// serves all rows of x.
+inline Operation add(Matrix<float> out, Matrix<float> x, Matrix<float> y) {
+    return detail::rows(DRIFTWOOD_ROWS_ADD, out, x, y);
+}
+inline Operation multiply(Matrix<float> out, Matrix<float> x, Matrix<float> y) {
+    return detail::rows(DRIFTWOOD_ROWS_MULTIPLY, out, x, y);
+}
+inline Operation silu(Matrix<float> out, Matrix<float> x) {
+    return detail::rows(DRIFTWOOD_ROWS_SILU, out, x, detail::kNone);
+}
+inline Operation silu_multiply(Matrix<float> out, Matrix<float> x, Matrix<float> y) {
+    return detail::rows(DRIFTWOOD_ROWS_SILU_MULTIPLY, out, x, y);
+}
+inline Operation softmax(Matrix<float> out, Matrix<float> x) {
+    return detail::rows(DRIFTWOOD_ROWS_SOFTMAX, out, x, detail::kNone);
+}
+inline Operation rms_norm(Matrix<float> out, Matrix<float> x, Matrix<float> weight, float eps) {
+    return detail::rows(DRIFTWOOD_ROWS_RMS_NORM, out, x, weight, eps);
+}
 
 }  // namespace driftwood
 

@@ -32,11 +32,14 @@ mod error;
 mod executor;
 mod mailbox;
 mod session;
+pub mod tensor;
 mod waiting;
+mod words;
 
 pub use error::Error;
-pub use mailbox::{abi_version, end_reply, log, now, random, receive, reply, Level};
+pub use mailbox::{abi_version, end_reply, log, now, random, receive, reply, sleep, Level};
 pub use session::{GenerateOptions, Session, Stream};
+pub use words::{context, detokenize, ends_turn, tokenize, vocabulary};
 
 /// What `actor!` needs from its own crate; not for guests.
 #[doc(hidden)]

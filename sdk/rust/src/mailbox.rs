@@ -4,13 +4,22 @@ use std::time::Duration;
 
 use crate::abi;
 use crate::error::Error;
-use crate::waiting::{self, Call};
+use crate::waiting::{self, Waiting};
 
 const FIRST_CAPACITY: usize = 1024; // of a message; a longer one is asked for again
 
 /// Waits for the next message to this actor. Dropped while it waits, it takes nothing out of the mailbox.
 pub async fn receive() -> Result<Vec<u8>, Error> {
-    waiting::bytes(Call::Receive, FIRST_CAPACITY).await
+    // SAFETY: the buffer is the operation's until it completes.
+    waiting::bytes(FIRST_CAPACITY, |out, capacity| unsafe { abi::receive(out, capacity) }).await
+}
+
+/// Waits until so much time has passed, also while the actor is frozen.
+pub async fn sleep(duration: Duration) -> Result<(), Error> {
+    let ns = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    // SAFETY: no pointers.
+    let (status, ()) = Waiting::new((), |_| unsafe { abi::sleep(ns) }).await?;
+    Error::check(status).map(drop)
 }
 
 /// Sends bytes to whoever talks to this actor, after this turn. `EOVERFLOW` beyond 1 MiB, or too many in one turn.

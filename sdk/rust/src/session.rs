@@ -4,7 +4,8 @@ use std::mem;
 
 use crate::abi;
 use crate::error::Error;
-use crate::waiting::{self, Call, Waiting};
+use crate::waiting::{self, Waiting};
+use crate::words;
 
 /// How `generate` picks tokens. The default is greedy, until the model ends its turn or the context is full.
 #[repr(C)]
@@ -58,8 +59,27 @@ impl Session {
 
     /// Computes what was appended (the next `generate` would do it, too) and returns the number of tokens computed.
     pub async fn prefill(&self) -> Result<u32, Error> {
-        let (tokens, _) = Waiting::new(Call::Prefill { session: self.handle }, 0).await?;
-        Ok(tokens as u32)
+        // SAFETY: no pointers.
+        let (status, ()) = Waiting::new((), |_| unsafe { abi::prefill(self.handle) }).await?;
+        Error::check(status).map(|tokens| tokens as u32)
+    }
+
+    /// The model's turn to speak, with tokens that this actor picks. Returns the number of tokens that it added.
+    pub fn answer(&self) -> Result<u32, Error> {
+        // SAFETY: no pointers.
+        Error::check(unsafe { abi::session_answer(self.handle) }).map(|tokens| tokens as u32)
+    }
+
+    /// Appends tokens (perhaps none), computes, and returns the logits of the last one, one for each token of the
+    /// vocabulary. Tokens go on with an open answer, up to one that ends the turn; others are raw.
+    pub async fn decode(&self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
+        let issue = |logits: &mut Vec<f32>| {
+            let (out, capacity) = (logits.as_mut_ptr(), abi::length_of(logits));
+            // SAFETY: `tokens` is a live slice, read at the call; the logits are the operation's until it completes.
+            unsafe { abi::decode(self.handle, tokens.as_ptr(), abi::length_of(tokens), out, capacity) }
+        };
+        let (status, logits) = Waiting::new(vec![0.0; words::vocabulary() as usize], issue).await?;
+        Error::check(status).map(|_| logits)
     }
 
     /// A conversation with the same past, which costs no copy. Not while generating.
@@ -73,6 +93,12 @@ impl Session {
     pub fn rewind(&self, messages: u32) -> Result<(), Error> {
         // SAFETY: no pointers.
         Error::check(unsafe { abi::session_rewind(self.handle, messages) }.into()).map(drop)
+    }
+
+    /// Forgets everything after the first `tokens` tokens. An answer that is cut is open again.
+    pub fn rewind_tokens(&self, tokens: u32) -> Result<(), Error> {
+        // SAFETY: no pointers.
+        Error::check(unsafe { abi::session_rewind_tokens(self.handle, tokens) }.into()).map(drop)
     }
 
     /// Tokens so far, those not yet computed included.
@@ -99,7 +125,11 @@ impl Stream {
     /// Some more text, in whole characters, ready tokens together; `None` at the end of the answer.
     pub async fn next(&mut self) -> Result<Option<String>, Error> {
         const FIRST_CAPACITY: usize = 256;
-        let bytes = waiting::bytes(Call::Next { stream: self.handle }, FIRST_CAPACITY).await?;
+        let bytes = {
+            // SAFETY: the buffer is the operation's until it completes.
+            let call = |out, capacity| unsafe { abi::next(self.handle, out, capacity) };
+            waiting::bytes(FIRST_CAPACITY, call).await?
+        };
         if bytes.is_empty() {
             return Ok(None);
         }

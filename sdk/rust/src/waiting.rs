@@ -1,9 +1,10 @@
 //! Operations that have been issued and have not completed, and the futures that wait for them.
 //!
-//! Invariant: while an operation is pending, the buffer that the runtime will fill is owned by its slot in OPERATIONS,
-//! never by the future, and is neither read, moved nor freed. A future that goes away cancels its operation; the slot
-//! and its buffer go when the completion has arrived, which it does in any case.
+//! Invariant: while an operation is pending, whatever the runtime reads or writes for it lies on the heap, is owned by
+//! its slot in OPERATIONS, never by the future, and is neither read, moved nor freed. A future that goes away cancels
+//! its operation; the slot and what it owns go when the completion has arrived, which it does in any case.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
 use std::mem;
@@ -13,17 +14,9 @@ use std::task::{Context, Poll, Waker};
 use crate::abi;
 use crate::error::Error;
 
-/// A call that waits.
-#[derive(Clone, Copy)]
-pub enum Call {
-    Receive,
-    Next { stream: i64 },
-    Prefill { session: i64 },
-}
-
 struct Slot {
     op: i64,
-    buffer: Vec<u8>,
+    owned: Box<dyn Any>,
     state: State,
 }
 
@@ -56,31 +49,14 @@ pub fn complete(op: i64, status: i64) -> Option<Waker> {
     })
 }
 
-/// Issues `call` with a buffer of `capacity` bytes and returns the operation's id.
-fn issue(call: Call, capacity: usize, waker: &Waker) -> Result<i64, Error> {
-    let mut buffer = vec![0; capacity];
-    let (out, length) = (buffer.as_mut_ptr(), abi::length_of(&buffer));
-    // SAFETY: `out` points to `length` bytes on the heap. They move into the slot below (which does not move the bytes)
-    // and nobody touches them until the completion: the invariant of this file.
-    let op = Error::check(unsafe {
-        match call {
-            Call::Receive => abi::receive(out, length),
-            Call::Next { stream } => abi::next(stream, out, length),
-            Call::Prefill { session } => abi::prefill(session),
-        }
-    })?;
-    operations(|slots| slots.push(Slot { op, buffer, state: State::Pending(waker.clone()) }));
-    Ok(op)
-}
-
-/// The status and the buffer of a completed operation; of a pending one, remembers whom to wake.
-fn take(op: i64, waker: &Waker) -> Option<(i64, Vec<u8>)> {
+/// The status and the owned of a completed operation; of a pending one, remembers whom to wake.
+fn take(op: i64, waker: &Waker) -> Option<(i64, Box<dyn Any>)> {
     operations(|slots| {
         let at = slots.iter().position(|slot| slot.op == op).expect("an operation that is waited for has a slot");
         match &mut slots[at].state {
             State::Done(status) => {
                 let status = *status;
-                Some((status, slots.swap_remove(at).buffer))
+                Some((status, slots.swap_remove(at).owned))
             }
             state => {
                 *state = State::Pending(waker.clone());
@@ -106,44 +82,51 @@ fn abandon(op: i64) {
     }
 }
 
-/// Waits for one operation, issued when first polled: its status and the bytes it wrote. A buffer that was too small is
-/// replaced by one that is not, and the call made again.
-pub struct Waiting {
-    call: Call,
-    capacity: usize,
-    op: Option<i64>, // issued, and neither taken nor abandoned
+/// Waits for one operation: its status, and what it owned. `issue` is called when first polled, with what the operation
+/// will own, and returns what the runtime's call returned. It may tell the runtime of that only what lies on the heap.
+pub struct Waiting<T, F> {
+    issue: F,
+    owned: Option<T>, // until it is issued
+    op: Option<i64>,  // issued, and neither taken nor abandoned
 }
 
-impl Waiting {
-    pub fn new(call: Call, capacity: usize) -> Waiting {
-        Waiting { call, capacity, op: None }
+impl<T, F> Waiting<T, F>
+where
+    T: Unpin + 'static,
+    F: FnMut(&mut T) -> i64 + Unpin,
+{
+    pub fn new(owned: T, issue: F) -> Waiting<T, F> {
+        Waiting { issue, owned: Some(owned), op: None }
     }
 }
 
-impl Future for Waiting {
-    type Output = Result<(i64, Vec<u8>), Error>;
+impl<T, F> Future for Waiting<T, F>
+where
+    T: Unpin + 'static,
+    F: FnMut(&mut T) -> i64 + Unpin,
+{
+    /// Err: the call was refused, and nothing was issued.
+    type Output = Result<(i64, T), Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let op = match self.op {
-            Some(op) => op,
-            None => issue(self.call, self.capacity, context.waker())?,
-        };
-        self.op = Some(op);
-        let (status, buffer) = match take(op, context.waker()) {
+        if let Some(mut owned) = self.owned.take() {
+            let op = Error::check((self.issue)(&mut owned))?;
+            let state = State::Pending(context.waker().clone());
+            operations(|slots| slots.push(Slot { op, owned: Box::new(owned), state }));
+            self.op = Some(op);
+        }
+        let op = self.op.expect("a future that is done is not polled again");
+        let (status, owned) = match take(op, context.waker()) {
             Some(done) => done,
             None => return Poll::Pending,
         };
         self.op = None;
-        if let Some(needed) = Error::needed(status) {
-            self.capacity = needed;
-            self.op = Some(issue(self.call, needed, context.waker())?);
-            return Poll::Pending;
-        }
-        Poll::Ready(Error::check(status).map(|status| (status, buffer)))
+        let owned = owned.downcast::<T>().expect("a slot owns what it was given");
+        Poll::Ready(Ok((status, *owned)))
     }
 }
 
-impl Drop for Waiting {
+impl<T, F> Drop for Waiting<T, F> {
     fn drop(&mut self) {
         if let Some(op) = self.op {
             abandon(op);
@@ -151,9 +134,17 @@ impl Drop for Waiting {
     }
 }
 
-/// Waits for bytes: as many as the status says.
-pub async fn bytes(call: Call, capacity: usize) -> Result<Vec<u8>, Error> {
-    let (status, mut buffer) = Waiting::new(call, capacity).await?;
-    buffer.truncate(status as usize);
-    Ok(buffer)
+/// Waits for bytes, as many as the status says. A buffer that was too small is replaced by one that is not, and the
+/// call made again.
+pub async fn bytes(mut capacity: usize, call: impl Fn(*mut u8, u32) -> i64 + Unpin) -> Result<Vec<u8>, Error> {
+    loop {
+        let issue = |buffer: &mut Vec<u8>| call(buffer.as_mut_ptr(), abi::length_of(buffer));
+        let (status, mut buffer) = Waiting::new(vec![0; capacity], issue).await?;
+        if let Some(needed) = Error::needed(status) {
+            capacity = needed;
+            continue;
+        }
+        buffer.truncate(Error::check(status)? as usize);
+        return Ok(buffer);
+    }
 }

@@ -1,11 +1,14 @@
 //! A guest that tests the SDK from inside: it uses everything there is, and panics where something is not as it should
 //! be. For each message it takes the next stop of the tour, replies with what can be compared, and ends the answer.
 
+use driftwood::tensor::{add, gemm, multiply, rms_norm, silu, silu_multiply, softmax, Bf16, GemmOptions, Matrix, F16};
 use driftwood::{
-    abi_version, end_reply, log, now, random, receive, reply, Error, GenerateOptions, Level, Session, Stream,
+    abi_version, context, detokenize, end_reply, ends_turn, log, now, random, receive, reply, sleep, tokenize,
+    vocabulary, Error, GenerateOptions, Level, Session, Stream,
 };
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -107,12 +110,121 @@ async fn second_thoughts() -> Result<(), Error> {
     Ok(())
 }
 
+fn likeliest(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (token, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = token;
+        }
+    }
+    best as u32
+}
+
+/// Picks the likeliest tokens itself, and says what `generate` says when it is greedy.
+async fn second_level() -> Result<(), Error> {
+    const LONGEST: u32 = 12;
+    let picking = Session::open()?;
+    picking.append("user", "What is the sea made of?")?;
+    let asked = picking.tokens()?;
+    let generating = picking.fork()?;
+    let greedy = GenerateOptions { max_tokens: LONGEST, ..Default::default() };
+    let generated = rest_of(generating.generate(&greedy)?).await?;
+
+    picking.answer()?;
+    let mut picked = Vec::new();
+    let mut logits = picking.decode(&[]).await?;
+    assert_eq!(logits.len(), vocabulary() as usize);
+    while picked.len() < LONGEST as usize {
+        picked.push(likeliest(&logits));
+        logits = picking.decode(&picked[picked.len() - 1..]).await?;
+        if ends_turn(picked[picked.len() - 1])? {
+            break;
+        }
+    }
+    assert_eq!(picking.tokens()?, generating.tokens()?);
+    let text = detokenize(&picked)?;
+    // A model of random numbers says bytes that are no characters, which a stream replaces: the others are the same.
+    let ascii = |bytes: &[u8]| bytes.iter().copied().filter(u8::is_ascii).collect::<Vec<u8>>();
+    assert_eq!(ascii(&text), ascii(generated.as_bytes()));
+    // The same past: the same logits, bit for bit.
+    picking.append("user", "And the sky?")?;
+    generating.append("user", "And the sky?")?;
+    let next = picking.decode(&[]).await?;
+    assert_eq!(next, generating.decode(&[]).await?);
+
+    picking.rewind_tokens(asked)?;
+    picking.answer()?;
+    assert_eq!(likeliest(&picking.decode(&[]).await?), picked[0]);
+    assert_eq!(picking.decode(&[vocabulary()]).await, Err(Error::EINVAL));
+    let words = tokenize("the sea")?;
+    assert_eq!(detokenize(&words)?, b"the sea");
+    assert!(context() >= picking.tokens()?);
+    reply(format!("{:?} {:?}", picked, &next[..4]))
+}
+
+async fn tensors() -> Result<(), Error> {
+    let a = Rc::new(Matrix::new(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?);
+    let b = Rc::new(Matrix::new(2, 3, vec![F16(0x3C00), F16(0), F16(0), F16(0), F16(0x4000), F16(0)])?); // 1 0 0, 0 2 0
+    let transposed = GemmOptions { transpose_b: true, ..Default::default() };
+    let c = gemm(&a, &b, Matrix::new(2, 2, vec![9.0_f32; 4])?, transposed).await?;
+    assert_eq!(c.values(), [1.0, 4.0, 4.0, 10.0]);
+    let more = GemmOptions { accumulate: true, ..transposed };
+    assert_eq!(gemm(&a, &b, c.clone(), more).await?.values(), [2.0, 8.0, 8.0, 20.0]);
+    let narrow = gemm(&a, &b, Matrix::new(2, 2, vec![Bf16(0); 4])?, transposed).await?;
+    assert_eq!(narrow.values(), [Bf16(0x3F80), Bf16(0x4080), Bf16(0x4080), Bf16(0x4120)]);
+    assert_eq!(gemm(&a, &b, c.clone(), GemmOptions::default()).await, Err(Error::EINVAL));
+    // Dropped before it has run: nothing is touched that anybody still has.
+    let mut dropped = Box::pin(gemm(&a, &b, c.clone(), more));
+    let waker = futures_waker().await;
+    assert!(dropped.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(dropped);
+
+    let bias = Rc::new(Matrix::new(1, 2, vec![0.5, -0.5])?);
+    let c = add(c, &bias).await?;
+    assert_eq!(c.values(), [1.5, 3.5, 4.5, 9.5]);
+    let c = multiply(c, &bias).await?;
+    assert_eq!(c.values(), [0.75, -1.75, 2.25, -4.75]);
+    let weight = Rc::new(Matrix::new(1, 2, vec![1.0, 1.0])?);
+    let normed = Rc::new(rms_norm(c.clone(), &weight, 1e-5).await?);
+    let activated = silu_multiply(silu(c).await?, &normed).await?;
+    let shares = softmax(activated).await?;
+    let sum = shares.values()[0] + shares.values()[1];
+    assert!((sum - 1.0).abs() < 1e-5);
+    reply(format!("{:?}", shares.into_values()))
+}
+
+/// The waker of whoever polls this.
+async fn futures_waker() -> std::task::Waker {
+    struct Take;
+    impl Future for Take {
+        type Output = std::task::Waker;
+        fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::task::Waker> {
+            Poll::Ready(context.waker().clone())
+        }
+    }
+    Take.await
+}
+
+async fn naps() -> Result<(), Error> {
+    let before = now();
+    sleep(Duration::from_secs(2)).await?;
+    assert!(now() >= before + Duration::from_secs(2));
+    match Race(Box::pin(sleep(Duration::from_secs(60))), Box::pin(sleep(Duration::from_secs(1)))).await {
+        Won::First(_) => panic!("a minute is longer than a second"),
+        Won::Second(slept) => slept?,
+    }
+    reply("rested")
+}
+
 async fn tour() -> Result<(), Error> {
     loop {
         let message = receive().await?;
         match message.as_slice() {
             b"conversations" => conversations().await?,
             b"second thoughts" => second_thoughts().await?,
+            b"second level" => second_level().await?,
+            b"tensors" => tensors().await?,
+            b"naps" => naps().await?,
             b"panic" => panic!("as you wish"),
             b"error" => return Err(Error::ENOSPC),
             b"end" => return end_reply(),
