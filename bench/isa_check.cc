@@ -5,9 +5,9 @@
 // Long because: there is one check per kernel, and each is short.
 #include <sys/utsname.h>
 
-#include <chrono>
 #include <cstdarg>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <sstream>
@@ -65,23 +65,25 @@ void expect_same(Line& line, const std::vector<T>& got, const std::vector<T>& wa
     line.first_failure = text.str();
 }
 
-// Units per nanosecond, the best of a few rounds: other programs only make it slower.
+double cpu_ns() {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
+}
+
+// Units per nanosecond of this thread's time, the best of a few rounds: other programs only make it slower.
 template <class Body>
 double per_ns(double units, const Body& body) {
-    using Clock = std::chrono::steady_clock;
-    double best_ns = 1e30;
-    for (int round = 0; round < 5; ++round) {
-        uint32_t calls = 0;
-        const auto begin = Clock::now();
-        double ns = 0.0;
-        do {
-            body();
-            ++calls;
-            ns = std::chrono::duration<double, std::nano>(Clock::now() - begin).count();
-        } while (ns < 4e6);
-        best_ns = std::min(best_ns, ns / calls);
-    }
-    return units / best_ns;
+    const auto ns_of = [&](uint32_t calls) {
+        const double begin = cpu_ns();
+        for (uint32_t i = 0; i < calls; ++i) body();
+        return cpu_ns() - begin;
+    };
+    uint32_t calls = 1;  // until they take long enough for the clock
+    while (ns_of(calls) < 1e6) calls *= 4;
+    double best_ns = ns_of(calls);
+    for (int round = 0; round < 4; ++round) best_ns = std::min(best_ns, ns_of(calls));
+    return units * calls / best_ns;
 }
 
 std::string text_of(const char* format, ...) __attribute__((format(printf, 1, 2)));

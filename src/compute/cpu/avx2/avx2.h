@@ -14,8 +14,13 @@ const Kernels& kernels();
 
 bool rms_norm(const float* x, const float* weight, uint32_t n, float eps, float* y);
 bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out);
+bool quantise_a256(const float* x, uint32_t n, const ActivationRow& out);
+bool quantise_a16(const float* x, uint32_t n, const ActivationRow& out);
 bool quantise_16(const float* x, uint32_t n, float max, int16_t* q, float* scale);
-void linear_q8_0(const Linear& args, uint32_t row_begin, uint32_t row_end);
+// The kernel of a pair of types; null where there is none.
+LinearKernel groups_kernel(WeightType type, ActivationKind kind);
+LinearKernel super_blocks_kernel(WeightType type, ActivationKind kind);
+void linear_w16(const Linear& args, uint32_t row_begin, uint32_t row_end);
 void rope_adjacent(float* head, uint32_t head_dim, const float* cosine, const float* sine);
 void rope_halves(float* head, uint32_t head_dim, const float* cosine, const float* sine);
 void attention(const AttentionKvi& args);

@@ -8,7 +8,7 @@ const Kernels& kernels() {
         Kernels table = {
             .name = "neon",
             .rms_norm = rms_norm,
-            .quantise = {quantise_a32p, nullptr, nullptr},
+            .quantise = {quantise_a32p, quantise_a256, quantise_a16},
             .quantise_16 = quantise_16,
             .linear = {},
             .rope_adjacent = rope_adjacent,
@@ -19,10 +19,15 @@ const Kernels& kernels() {
             .embed = {},
             .all_finite = all_finite,
         };
-        const auto set = [&](WeightType type, ActivationKind kind, LinearKernel kernel) {
-            table.linear[static_cast<uint32_t>(type)][static_cast<uint32_t>(kind)] = kernel;
-        };
-        set(WeightType::kQ8_0, ActivationKind::kA32P, linear_q8_0);
+        for (uint32_t t = 0; t < kWeightTypes; ++t) {
+            for (uint32_t k = 0; k < kActivationKinds; ++k) {
+                const auto type = static_cast<WeightType>(t);
+                const auto kind = static_cast<ActivationKind>(k);
+                const LinearKernel groups = groups_kernel(type, kind);
+                table.linear[t][k] = groups != nullptr ? groups : super_blocks_kernel(type, kind);
+            }
+        }
+        table.linear[static_cast<uint32_t>(WeightType::kW16)][static_cast<uint32_t>(ActivationKind::kA16)] = linear_w16;
         table.embed[static_cast<uint32_t>(WeightType::kQ8_0)] = embed_q8_0;
         return table;
     }();

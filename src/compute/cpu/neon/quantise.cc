@@ -1,12 +1,10 @@
-// Rule 2 (A32P) and the row quantisation of rule 7.
+// Rule 2 and the row quantisation of rule 7.
 #include "compute/cpu/neon/lanes.h"
 #include "compute/cpu/neon/neon.h"
 
 namespace driftwood::compute::neon {
 
 namespace {
-
-constexpr uint32_t kGroupRegisters = kGroup / kLanes;
 
 // 4 values in 32 bits, clamped to ±127.
 int32x4_t quantise_lanes(float32x4_t x, float32x4_t to_integer) {
@@ -20,29 +18,78 @@ uint32_t max_magnitude_bits(const float* x, uint32_t n) {
     return vmaxvq_u32(most);
 }
 
+// Writes 16 numbers, each of which fits into 8 bits, and their sum.
+void store_16(const int32x4_t lanes[4], int8_t* q, int32_t* sum) {
+    const int16x8_t front = vcombine_s16(vmovn_s32(lanes[0]), vmovn_s32(lanes[1]));
+    const int16x8_t back = vcombine_s16(vmovn_s32(lanes[2]), vmovn_s32(lanes[3]));
+    vst1q_s8(q, vcombine_s8(vmovn_s16(front), vmovn_s16(back)));
+    *sum = vaddvq_s32(vaddq_s32(vaddq_s32(lanes[0], lanes[1]), vaddq_s32(lanes[2], lanes[3])));
+}
+
 }  // namespace
 
 bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out) {
     uint32_t most_of_all = 0;
-    for (uint32_t group = 0; group < n / kGroup; ++group) {
-        const float* values = x + size_t{group} * kGroup;
-        const uint32_t most = max_magnitude_bits(values, kGroup);
+    for (uint32_t begin = 0; begin < n; begin += kGroup) {
+        const uint32_t most = max_magnitude_bits(x + begin, kGroup);
         most_of_all = most > most_of_all ? most : most_of_all;
         const bool tiny = most < bits_of(kTiny);
         const int32_t e = static_cast<int32_t>(most >> 23) - 127 - 6;  // floor(log2 max) - 6
         const float32x4_t to_integer = vdupq_n_f32(tiny ? 0.0F : power_of_two(-e));
-        int32x4_t total[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};  // of 16 values each
-        for (uint32_t i = 0; i < kGroupRegisters; i += 2) {
-            const int32x4_t low = quantise_lanes(vld1q_f32(values + i * kLanes), to_integer);
-            const int32x4_t high = quantise_lanes(vld1q_f32(values + (i + 1) * kLanes), to_integer);
-            int32x4_t& half = total[i / (kGroupRegisters / 2)];
-            half = vaddq_s32(half, vaddq_s32(low, high));
-            const int16x8_t both = vcombine_s16(vmovn_s32(low), vmovn_s32(high));
-            vst1_s8(out.high + size_t{group} * kGroup + i * kLanes, vmovn_s16(both));
+        for (uint32_t at = begin; at < begin + kGroup; at += kSumGroup) {
+            int32x4_t lanes[4];
+            for (uint32_t i = 0; i < 4; ++i) lanes[i] = quantise_lanes(vld1q_f32(x + at + i * kLanes), to_integer);
+            store_16(lanes, out.high + at, out.high_sum + at / kSumGroup);
         }
-        out.scale[group] = tiny ? 0.0F : power_of_two(e);
-        out.high_sum[2 * group] = vaddvq_s32(total[0]);
-        out.high_sum[2 * group + 1] = vaddvq_s32(total[1]);
+        out.scale[begin / kGroup] = tiny ? 0.0F : power_of_two(e);
+    }
+    return most_of_all < kInfinityBits;
+}
+
+bool quantise_a256(const float* x, uint32_t n, const ActivationRow& out) {
+    uint32_t most_of_all = 0;
+    for (uint32_t begin = 0; begin < n; begin += kSuperBlock) {
+        const uint32_t end = n - begin < kSuperBlock ? n : begin + kSuperBlock;
+        const uint32_t most = max_magnitude_bits(x + begin, end - begin);
+        most_of_all = most > most_of_all ? most : most_of_all;
+        const bool tiny = most < bits_of(kTiny);
+        const float max = static_cast<float>(kMaxA8);
+        const float32x4_t to_integer = vdupq_n_f32(tiny ? 0.0F : max / float_of(most));
+        for (uint32_t at = begin; at < end; at += kSumGroup) {
+            int32x4_t lanes[4];
+            for (uint32_t i = 0; i < 4; ++i) {
+                lanes[i] = round_int(vmulq_f32(vld1q_f32(x + at + i * kLanes), to_integer));
+            }
+            store_16(lanes, out.high + at, out.high_sum + at / kSumGroup);
+        }
+        out.scale[begin / kSuperBlock] = tiny ? 0.0F : float_of(most) / max;
+    }
+    return most_of_all < kInfinityBits;
+}
+
+bool quantise_a16(const float* x, uint32_t n, const ActivationRow& out) {
+    uint32_t most_of_all = 0;
+    for (uint32_t begin = 0; begin < n; begin += kSuperBlock) {
+        const uint32_t end = n - begin < kSuperBlock ? n : begin + kSuperBlock;
+        const uint32_t most = max_magnitude_bits(x + begin, end - begin);
+        most_of_all = most > most_of_all ? most : most_of_all;
+        const bool tiny = most < bits_of(kTiny);
+        int32_t e = static_cast<int32_t>(most >> 23) - 127 - 14;  // floor(log2 max) - 14
+        const float largest = float_of(most) * power_of_two(-e) + kRoundMagic;
+        if (!tiny && static_cast<int32_t>(bits_of(largest) - kRoundMagicBits) > kMaxA16) ++e;
+        const float32x4_t to_integer = vdupq_n_f32(tiny ? 0.0F : power_of_two(-e));
+        for (uint32_t at = begin; at < end; at += kSumGroup) {
+            int32x4_t high[4];
+            int32x4_t low[4];
+            for (uint32_t i = 0; i < 4; ++i) {
+                const int32x4_t a = round_int(vmulq_f32(vld1q_f32(x + at + i * kLanes), to_integer));
+                low[i] = vshrq_n_s32(vshlq_n_s32(a, 24), 24);
+                high[i] = vshrq_n_s32(vaddq_s32(a, vdupq_n_s32(128)), 8);
+            }
+            store_16(high, out.high + at, out.high_sum + at / kSumGroup);
+            store_16(low, out.low + at, out.low_sum + at / kSumGroup);
+        }
+        out.scale[begin / kSuperBlock] = tiny ? 0.0F : power_of_two(e);
     }
     return most_of_all < kInfinityBits;
 }
