@@ -251,6 +251,7 @@ void profile() {
     Conversation one;
     feed(*engine, one, std::span(tokens).first(1024), kMaxStepTokens);
     for (uint32_t i = 0; i < 2; ++i) feed(*engine, one, std::span(tokens).first(1), 1);
+    feed(*engine, one, std::span(tokens).first(2), 2);  // most of a decode's kernels, and not one graph
 }
 
 // The fastest engine that is not the card's.

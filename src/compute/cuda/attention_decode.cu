@@ -5,6 +5,7 @@
 #include "compute/cuda/launch.cuh"
 #include "compute/cuda/layout.h"
 #include "compute/cuda/quantise.cuh"
+#include "compute/cuda/rope.cuh"
 
 namespace driftwood::compute::cuda {
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr uint32_t kWarps = 4;
 constexpr uint32_t kQueries = 16;
+constexpr uint32_t kMergeLoads = 32;     // chunks whose sums are on their way together
 constexpr uint32_t kMergeChunks = 1024;  // whose factors fit into shared memory at once
 
 struct Part {
@@ -30,20 +32,80 @@ struct Exchange {
 };
 
 template <uint32_t kHeadDim>
+struct Turned {
+    int16_t q[kQueries][kHeadDim];
+    float cq[kQueries];
+};
+
+// The queries of a KV head's group, turned and quantised by the block itself, and of the chunk that the row's own token
+// is in, its key and value: into the cache, and into the chunk that is in shared memory already.
+template <uint32_t kHeadDim>
+__device__ void rope_in_block(const Attention& args, Turned<kHeadDim>& turned, Chunk<kHeadDim>& chunk, uint8_t* block,
+                              uint32_t row, uint32_t kv_head, bool own_chunk) {
+    constexpr uint32_t kPairs = kHeadDim / 64;
+    const RopeStore& rope = args.rope;
+    const Sequences& s = args.sequences;
+    const uint32_t group = s.heads / s.kv_heads;
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t position = s.position[row];
+    for (uint32_t i = threadIdx.x / 32; i < group + (own_chunk ? 2 : 0); i += kWarps) {
+        const HeadOf of = i < group ? HeadOf::kQuery : i == group ? HeadOf::kKey : HeadOf::kValue;
+        const float* x = of == HeadOf::kQuery ? rope.q : of == HeadOf::kKey ? rope.k : rope.v;
+        const size_t at = of == HeadOf::kQuery ? static_cast<size_t>(row) * s.heads + kv_head * group + i
+                                               : static_cast<size_t>(row) * s.kv_heads + kv_head;
+        const auto made = make_head_row<kPairs>(rope, x + at * kHeadDim, of, position);
+        if (of == HeadOf::kQuery) {
+            for (uint32_t p = 0; p < kPairs; ++p) {
+                for (uint32_t j = 0; j < 2; ++j) {
+                    turned.q[i][pair_dim(rope.pairs, kHeadDim / 2, p * 32 + lane, j)] = made.n[p][j];
+                }
+            }
+            if (lane == 0) turned.cq[i] = __fmul_rn(made.scale, rope.query_scale);
+        } else {
+            const uint32_t token = position % kBlockTokens;
+            store_head_row(rope, made, of, block, token);
+            for (uint32_t p = 0; p < kPairs; ++p) {
+                for (uint32_t j = 0; j < 2; ++j) {
+                    const uint32_t d = pair_dim(rope.pairs, kHeadDim / 2, p * 32 + lane, j);
+                    auto* word = of == HeadOf::kKey ? &chunk.k[token / 32 * (kHeadDim / 2) + d / 2][token % 32]
+                                                    : &chunk.v[token / 2][d];
+                    reinterpret_cast<int16_t*>(word)[of == HeadOf::kKey ? d % 2 : token % 2] = made.n[p][j];
+                }
+            }
+            if (lane == 0) (of == HeadOf::kKey ? chunk.k_scale : chunk.v_scale)[token] = made.scale;
+        }
+        if (!made.finite && lane == 0) {
+            atomicMin(args.fault + row, of == HeadOf::kQuery ? rope.q_code
+                                        : of == HeadOf::kKey ? rope.k_code
+                                                             : rope.v_code);
+        }
+    }
+}
+
+template <uint32_t kHeadDim>
 __global__ void __launch_bounds__(kWarps * 32) attention_split_kernel(Attention args) {
     extern __shared__ __align__(16) uint8_t shared[];
     auto& chunk = *reinterpret_cast<Chunk<kHeadDim>*>(shared);
     __shared__ Exchange exchange;
-    wait_for_previous();
+    __shared__ __align__(16) Turned<kHeadDim> turned;
+    // With rope, all rows of the step are decodes: what a table says was written before the step began, and of the keys
+    // and values only the row's own token is new, which this kernel puts there itself.
+    if (!args.with_rope) wait_for_previous();
     const Sequences& s = args.sequences;
     const uint32_t row = args.decode_row[args.first_decode + blockIdx.z];
     const uint32_t index = blockIdx.x;
     const uint32_t kv_head = blockIdx.y;
     const uint32_t visible = s.position[row] + 1;
-    if (index * kBlockTokens >= visible) return;
-    const uint8_t* block = s.blocks[s.table[row] + index];
-    load_chunk(chunk, block + (static_cast<size_t>(s.layer) * s.kv_heads + kv_head) * kHeadBytes<kHeadDim>);
+    const bool empty = index * kBlockTokens >= visible;
+    uint8_t* block = nullptr;
+    if (!empty) {
+        block = s.blocks[s.table[row] + index] +
+                (static_cast<size_t>(s.layer) * s.kv_heads + kv_head) * kHeadBytes<kHeadDim>;
+        load_chunk(chunk, block);
+    }
     cp_async_commit();
+    if (args.with_rope) wait_for_previous();
+    if (empty) return;
 
     const uint32_t group = s.heads / s.kv_heads;
     const uint32_t warp = threadIdx.x / 32;
@@ -52,10 +114,21 @@ __global__ void __launch_bounds__(kWarps * 32) attention_split_kernel(Attention 
     const uint32_t t = lane % 4;
     const size_t first_head = static_cast<size_t>(row) * s.heads + kv_head * group;
     const int16_t* q16 = args.q16 + first_head * kHeadDim;
+    const float* head_cq = args.cq + first_head;
+    if (args.with_rope) {
+        const bool own_chunk = index == (visible - 1) / kBlockTokens;
+        if (own_chunk) {
+            cp_async_wait<0>();
+            __syncthreads();
+        }
+        rope_in_block(args, turned, chunk, block, row, kv_head, own_chunk);
+        q16 = turned.q[0];
+        head_cq = turned.cq;
+        __syncthreads();
+    }
     const Queries<kHeadDim> q = load_queries<kHeadDim>(g < group ? q16 + g * kHeadDim : nullptr,
                                                        g + 8 < group ? q16 + (g + 8) * kHeadDim : nullptr);
-    const float cq[2] = {g < group ? args.cq[first_head + g] : 0.0F,
-                         g + 8 < group ? args.cq[first_head + g + 8] : 0.0F};
+    const float cq[2] = {g < group ? head_cq[g] : 0.0F, g + 8 < group ? head_cq[g + 8] : 0.0F};
     cp_async_wait<0>();
     __syncthreads();
 
@@ -208,12 +281,19 @@ __global__ void __launch_bounds__(kHeadDim) attention_merge_kernel(Attention arg
             }
         }
         __syncthreads();
-#pragma unroll 8
-        for (uint32_t i = 0; i < count; ++i) {
-            const Factors f = factors[i];
-            sum = __fmaf_rn(f.l, f.be, __fmul_rn(sum, f.al));
-            const auto total = static_cast<float>(sums[static_cast<size_t>(begin + i) * kHeadDim]);
-            out = __fmaf_rn(total, f.unit, __fmul_rn(out, f.al));
+        for (uint32_t i = 0; i < count; i += kMergeLoads) {
+            int32_t total[kMergeLoads];
+#pragma unroll
+            for (uint32_t j = 0; j < kMergeLoads; ++j) {
+                total[j] = i + j < count ? sums[static_cast<size_t>(begin + i + j) * kHeadDim] : 0;
+            }
+#pragma unroll
+            for (uint32_t j = 0; j < kMergeLoads; ++j) {
+                if (i + j >= count) break;
+                const Factors f = factors[i + j];
+                sum = __fmaf_rn(f.l, f.be, __fmul_rn(sum, f.al));
+                out = __fmaf_rn(static_cast<float>(total[j]), f.unit, __fmul_rn(out, f.al));
+            }
         }
         __syncthreads();
     }

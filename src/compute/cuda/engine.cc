@@ -308,44 +308,61 @@ Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
                                                 b.residual.as<float>(), w.attn_norm, spec_.norm_eps)));
     }
     DW_TRY(multiply({{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}}, qkv));
-    const Sequences sequences{.rows = pass.rows,
-                              .position = pass.position,
-                              .table = pass.table,
-                              .blocks = pass.blocks,
-                              .heads = spec_.heads,
-                              .kv_heads = spec_.kv_heads,
-                              .head_dim = spec_.head_dim,
-                              .layer = layer};
-    DW_TRY(check("rope", rope_store(stream_.get(), {.sequences = sequences,
-                                                    .q = b.q.as<float>(),
-                                                    .k = b.k.as<float>(),
-                                                    .v = b.v.as<float>(),
-                                                    .cosine = b.cosine.as<float>(),
-                                                    .sine = b.sine.as<float>(),
-                                                    .pairs = spec_.rope_pairs,
-                                                    .query_scale = query_scale_,
-                                                    .q16 = b.q16.as<int16_t>(),
-                                                    .cq = b.cq.as<float>(),
-                                                    .fault = b.fault.as<uint32_t>(),
-                                                    .q_code = fault_code(layer, Place::kQuery),
-                                                    .k_code = fault_code(layer, Place::kKey),
-                                                    .v_code = fault_code(layer, Place::kValue)})));
-    DW_TRY(attend(layer, pass, sequences));
-    return multiply({{w.wo, b.residual.as<float>()}}, plain(pass, true));
+    DW_TRY(attend(layer, pass));
+    Linear out = plain(pass, true);
+    if (takes_floats(w.wo, pass)) out.norm = floats(b.attended, layer, Place::kAttention);
+    return multiply({{w.wo, b.residual.as<float>()}}, out);
 }
 
-// Attention, and its output as activations.
-Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass, const Sequences& sequences) {
+RopeStore CudaEngine::rope(uint32_t layer, const Pass& pass) const {
+    const Buffers& b = buffers_;
+    return {.sequences = {.rows = pass.rows,
+                          .position = pass.position,
+                          .table = pass.table,
+                          .blocks = pass.blocks,
+                          .heads = spec_.heads,
+                          .kv_heads = spec_.kv_heads,
+                          .head_dim = spec_.head_dim,
+                          .layer = layer},
+            .q = b.q.as<float>(),
+            .k = b.k.as<float>(),
+            .v = b.v.as<float>(),
+            .cosine = b.cosine.as<float>(),
+            .sine = b.sine.as<float>(),
+            .pairs = spec_.rope_pairs,
+            .query_scale = query_scale_,
+            .q16 = b.q16.as<int16_t>(),
+            .cq = b.cq.as<float>(),
+            .fault = b.fault.as<uint32_t>(),
+            .q_code = fault_code(layer, Place::kQuery),
+            .k_code = fault_code(layer, Place::kKey),
+            .v_code = fault_code(layer, Place::kValue)};
+}
+
+bool CudaEngine::takes_floats(const TiledMatrix& matrix, const Pass& pass) const {
+    return kind_of(matrix.type) != ActivationKind::kA32P && pass.rows <= kFusedTokens && matrix.cols <= kFusedFloats;
+}
+
+Linear::Norm CudaEngine::floats(const DeviceBytes& x, uint32_t layer, Place place) const {
+    return {x.as<float>(), nullptr, 0.0F, buffers_.fault.as<uint32_t>(), fault_code(layer, place)};
+}
+
+// RoPE, the cache, attention, and its output as activations, unless the next layer takes floats.
+Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass) {
     Buffers& b = buffers_;
     const TiledMatrix& wo = weights_->layer[layer].wo;
     Attention args;
-    args.sequences = sequences;
+    args.rope = rope(layer, pass);
+    args.sequences = args.rope.sequences;
     args.q16 = b.q16.as<int16_t>();
     args.cq = b.cq.as<float>();
     args.out = b.attended.as<float>();
     args.fault = b.fault.as<uint32_t>();
     args.code = fault_code(layer, Place::kAttention);
-    if (!fast_attention(spec_.head_dim, spec_.heads / spec_.kv_heads)) {
+    const bool fast = fast_attention(spec_.head_dim, spec_.heads / spec_.kv_heads);
+    args.with_rope = fast && pass.tasks.empty();
+    if (!args.with_rope) DW_TRY(check("rope", rope_store(stream_.get(), args.rope)));
+    if (!fast) {
         DW_TRY(check("attention", attention(stream_.get(), args)));
     } else {
         args.task = pass.task;
@@ -367,6 +384,7 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass, const Sequence
         }
         if (merged) return {};
     }
+    if (takes_floats(wo, pass)) return {};
     return check("quantise",
                  quantise(stream_.get(), quantised(wo, layer, Place::kAttention, pass.rows), b.attended.as<float>()));
 }
@@ -393,11 +411,12 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     DW_TRY(multiply({{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}}, pair));
     if (!pair.is_pair) {
         DW_TRY(check("silu", silu_quantise(stream_.get(), silu, b.gate.as<float>(), b.up.as<float>())));
-    } else if (silu.kind != ActivationKind::kA32P) {
+    } else if (silu.kind != ActivationKind::kA32P && !takes_floats(w.w_down, pass)) {
         DW_TRY(check("quantise", quantise(stream_.get(), silu, b.gate.as<float>())));
     }
     Linear down = plain(pass, true);
     down.x = pair_activations();
+    if (pair.is_pair && takes_floats(w.w_down, pass)) down.norm = floats(b.gate, layer, Place::kFeedForward);
     return multiply({{w.w_down, b.residual.as<float>()}}, down);
 }
 

@@ -81,7 +81,8 @@ class CudaEngine final : public Engine {
     // All of a pass up to its first logits and, when those are the last, its faults.
     Result<void> enqueue(const Pass& pass);
     Result<void> attention_block(uint32_t layer, const Pass& pass);
-    Result<void> attend(uint32_t layer, const Pass& pass, const Sequences& sequences);
+    Result<void> attend(uint32_t layer, const Pass& pass);
+    RopeStore rope(uint32_t layer, const Pass& pass) const;
     Result<void> feed_forward_block(uint32_t layer, const Pass& pass);
     Result<void> enqueue_logits(const Pass& pass, size_t begin);
     void deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
@@ -96,6 +97,9 @@ class CudaEngine final : public Engine {
     // Of the feed-forward pair, whose input may be the other ones.
     Activations pair_activations() const { return activations(buffers_.pair8, buffers_.pair8_scale); }
     Linear::Norm norm(const float* weight, uint32_t layer, Place place) const;
+    // Whether the layer itself makes the activations of `matrix` from floats.
+    bool takes_floats(const TiledMatrix& matrix, const Pass& pass) const;
+    Linear::Norm floats(const DeviceBytes& x, uint32_t layer, Place place) const;
 
     DecoderSpec spec_;
     Stream stream_;

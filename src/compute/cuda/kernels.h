@@ -69,8 +69,8 @@ struct Linear {
         TiledMatrix matrix;
         float* y = nullptr;  // [tokens, matrix.rows]
     };
-    // The input as RMSNorm of rows of floats, made by the layer itself; at most kFusedTokens tokens
-    // of kFusedCols values.
+    // The input as floats, made into activations by the layer itself, after RMSNorm where there is a weight; at most
+    // kFusedCols or kFusedFloats values; at most kFusedTokens tokens.
     struct Norm {
         const float* x = nullptr;
         const float* weight = nullptr;
@@ -95,7 +95,8 @@ struct Linear {
     uint32_t row_tiles = 0;  // of all products; the launch fills it in
 };
 inline constexpr uint32_t kFusedTokens = 2;
-inline constexpr uint32_t kFusedCols = 4096;
+inline constexpr uint32_t kFusedCols = 4096;     // after a norm
+inline constexpr uint32_t kFusedFloats = 16384;  // without
 inline constexpr uint32_t kPairTokens = 8;
 cudaError_t linear(cudaStream_t stream, const Linear& args);
 cudaError_t linear_small(cudaStream_t stream, const Linear& args);  // up to 32 tokens
@@ -155,7 +156,9 @@ struct Attention {
     uint32_t max_chunks = 0;
     void* part = nullptr;         // kAttentionPartBytes for each [decode row, head, chunk]
     int32_t* part_sum = nullptr;  // [decode rows, heads, max_chunks, head_dim]
-    Activations tiles;            // where set: the output as activations, and `out` stays as it was
+    bool with_rope = false;       // rope_store's work too, for the decode rows, from `rope`
+    RopeStore rope;
+    Activations tiles;  // where set: the output as activations, and `out` stays as it was
 };
 inline constexpr size_t kAttentionPartBytes = 12;
 // Any shape: a warp per row and head.

@@ -17,7 +17,7 @@ namespace {
 constexpr uint32_t kMostWarps = 16;
 constexpr uint32_t kPairTiles = 4;  // of a block that makes a group of SILU(gate) · up: gate, up, gate, up
 
-enum class From : uint8_t { kTiles, kNorm };
+enum class From : uint8_t { kTiles, kFloats, kNorm };
 
 // A warp's weights of one tile and super-block.
 template <WeightType kType>
@@ -78,7 +78,7 @@ __device__ void multiply_piece(const Piece<kType>& piece, const Linear& args, co
         for (uint32_t n = 0; n < kTokens / 8; ++n) {
             const size_t tile = static_cast<size_t>(n / 2) * groups + group;
             uint2 b;
-            if constexpr (kFrom == From::kNorm) {
+            if constexpr (kFrom != From::kTiles) {
                 b = own.q[group * 32 + lane];
             } else {
                 b = *reinterpret_cast<const uint2*>(args.x.q + tile * kTileBytes + lane * 16 + n % 2 * 8);
@@ -90,7 +90,7 @@ __device__ void multiply_piece(const Piece<kType>& piece, const Linear& args, co
             for (uint32_t k = 0; k < 4; ++k) f[k] = static_cast<float>(i[k]);
             if constexpr (kScaled) {
                 const float* scale =
-                    kFrom == From::kNorm ? own.scale + group * 8 : args.x.scale + tile * kTileRows + n % 2 * 8;
+                    kFrom != From::kTiles ? own.scale + group * 8 : args.x.scale + tile * kTileRows + n % 2 * 8;
                 const float2 s = *reinterpret_cast<const float2*>(scale + 2 * t);
 #pragma unroll
                 for (uint32_t k = 0; k < 4; ++k) f[k] = __fmul_rn(f[k], k % 2 == 0 ? s.x : s.y);
@@ -112,11 +112,54 @@ __device__ float join(float acc, float part, const Linear& args, const Own& own,
                       uint32_t token) {
     if constexpr (kind_of(kType) == ActivationKind::kA32P) return __fadd_rn(acc, part);
     const float s =
-        kFrom == From::kNorm
+        kFrom != From::kTiles
             ? own.scale[sb * 8 + token]
             : args.x
                   .scale[(static_cast<size_t>(token / kTileRows) * super_blocks + sb) * kTileRows + token % kTileRows];
     return __fmaf_rn(part, s, acc);
+}
+
+// A super-block of a token becomes the block's own activations.
+template <ActivationKind kKind>
+__device__ bool store_own(const Own& own, const float (&x)[8], uint32_t sb, uint32_t token) {
+    const uint32_t lane = threadIdx.x % 32;
+    const SuperBlock<kKind> made = quantise_super_block<kKind>(x);
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) {
+        const uint32_t group = sb * 8 + j;
+        if (lane % 4 == 0) {
+            // As activation_byte, for 8 tokens: the word of columns 16 h + 4 t… of lane 4 token + t.
+            auto* words = reinterpret_cast<uint32_t*>(own.q + group * 32 + token * 4 + lane % 16 / 4);
+            words[lane / 16] = made.word[j];
+        }
+        if constexpr (kKind == ActivationKind::kA32P) {
+            if (lane == 0) own.scale[group * 8 + token] = made.scale[j];
+        }
+    }
+    if constexpr (kKind != ActivationKind::kA32P) {
+        if (lane == 0) own.scale[sb * 8 + token] = made.scale[0];
+    }
+    return made.finite;
+}
+
+// Floats as they are into the block's own activations.
+template <ActivationKind kKind>
+__device__ void quantise_tokens(const Linear& args, const Own& own) {
+    const uint32_t cols = args.product[0].matrix.cols;
+    for (uint32_t sb = threadIdx.x / 32; sb < super_blocks_of(cols); sb += blockDim.x / 32) {
+        for (uint32_t token = 0; token < args.tokens; ++token) {
+            float x[8];
+#pragma unroll
+            for (uint32_t j = 0; j < 8; ++j) {
+                const uint32_t i = sb * kSuperBlock + j * kGroup + threadIdx.x % 32;
+                x[j] = i < cols ? args.norm.x[static_cast<size_t>(token) * cols + i] : 0.0F;
+            }
+            if (!store_own<kKind>(own, x, sb, token) && blockIdx.x == 0) {
+                atomicMin(args.norm.fault + token, args.norm.code);
+            }
+        }
+    }
+    __syncthreads();
 }
 
 // RMSNorm and quantisation of all tokens into the block's own activations. A warp has a super-block of each token in
@@ -148,23 +191,7 @@ __device__ void norm_tokens(const Linear& args, const Own& own, const float (&we
             const float factor = norm_factor(block_sum + token * blocks, cols, norm.eps, finite);
 #pragma unroll
             for (uint32_t j = 0; j < 8; ++j) x[token][j] = __fmul_rn(__fmul_rn(x[token][j], factor), weight[j]);
-            const SuperBlock<kKind> made = quantise_super_block<kKind>(x[token]);
-            finite &= made.finite;
-#pragma unroll
-            for (uint32_t j = 0; j < 8; ++j) {
-                const uint32_t group = warp * 8 + j;
-                if (lane % 4 == 0) {
-                    // As activation_byte, for 8 tokens: the word of columns 16 h + 4 t… of lane 4 token + t.
-                    auto* words = reinterpret_cast<uint32_t*>(own.q + group * 32 + token * 4 + lane % 16 / 4);
-                    words[lane / 16] = made.word[j];
-                }
-                if constexpr (kKind == ActivationKind::kA32P) {
-                    if (lane == 0) own.scale[group * 8 + token] = made.scale[j];
-                }
-            }
-            if constexpr (kKind != ActivationKind::kA32P) {
-                if (lane == 0) own.scale[warp * 8 + token] = made.scale[0];
-            }
+            finite &= store_own<kKind>(own, x[token], warp, token);
             if (!finite && blockIdx.x == 0) atomicMin(norm.fault + token, norm.code);
         }
     }
@@ -216,6 +243,7 @@ __global__ void __launch_bounds__(kMostWarps * 32) linear_small_kernel(Linear ar
     }
     wait_for_previous();
     if constexpr (kFrom == From::kNorm) norm_tokens<kind_of(kType)>(args, own, norm_weight, block_sum);
+    if constexpr (kFrom == From::kFloats) quantise_tokens<kind_of(kType)>(args, own);
 
     constexpr uint32_t kEach = kOutputs <= 128 ? 1 : kOutputs / 128;  // outputs of a thread: there are 128 at least
     float acc[kEach] = {};
@@ -273,7 +301,7 @@ cudaError_t launch(cudaStream_t stream, Linear args) {
     constexpr uint32_t kOutputs = kTileRows * kTokens;
     size_t shared = 2 * warps * kOutputs * sizeof(float);
     if (kPair) shared += kPairTiles * kOutputs * sizeof(float);
-    if (kFrom == From::kNorm) {
+    if (kFrom != From::kTiles) {
         shared += super_blocks * (kTokens * sizeof(float) + 8 * (8 * sizeof(float) + 32 * sizeof(uint2)));
     }
     const auto kernel = linear_small_kernel<kType, kTokens, kFrom, kPair>;
@@ -290,7 +318,8 @@ cudaError_t launch(cudaStream_t stream, Linear args) {
 
 template <WeightType kType>
 cudaError_t launch_type(cudaStream_t stream, const Linear& args) {
-    const bool norm = args.norm.x != nullptr;
+    const bool norm = args.norm.x != nullptr && args.norm.weight != nullptr;
+    if (args.norm.x != nullptr && !norm) return launch<kType, 8, From::kFloats, false>(stream, args);
     if (norm && args.is_pair) return launch<kType, 8, From::kNorm, true>(stream, args);
     if (norm) return launch<kType, 8, From::kNorm, false>(stream, args);
     if (args.is_pair) return launch<kType, 8, From::kTiles, true>(stream, args);
