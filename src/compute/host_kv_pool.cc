@@ -4,7 +4,27 @@
 #include <limits>
 #include <string>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace driftwood::compute {
+
+namespace {
+
+// A decode reads all of a conversation's keys and values, at places far apart: with pages of 4 KiB it spends a fifth of
+// its time on looking up addresses. So blocks that are at least a huge page long ask for huge ones; shorter ones would
+// get more memory than they hold. All committed slots ask, so that neighbours stay one mapping. A system that has none
+// to give goes on as it was.
+constexpr size_t kHugePage = size_t{2} << 20;
+
+void prefer_huge_pages([[maybe_unused]] std::span<uint8_t> slots, [[maybe_unused]] size_t block_bytes) {
+#if defined(__linux__)
+    if (block_bytes >= kHugePage) static_cast<void>(madvise(slots.data(), slots.size(), MADV_HUGEPAGE));
+#endif
+}
+
+}  // namespace
 
 Result<std::unique_ptr<HostKvPool>> HostKvPool::create(const KvLayout& layout, uint32_t capacity) {
     const size_t block_bytes = layout.block_bytes();
@@ -37,7 +57,9 @@ Result<BlockId> HostKvPool::take(uint32_t count) {
                                             std::to_string(capacity_) + ", " + std::to_string(in_use_) +
                                             " are in use; end or rewind sessions, or allow more KV blocks");
     }
+    const size_t committed = region_.size();
     DW_TRY(region_.grow(offset(begin + count)));
+    prefer_huge_pages(region_.bytes().subspan(committed), layout_.block_bytes());
     if (used_.size() < begin + count) used_.resize(begin + count, false);
     return begin;
 }
@@ -54,6 +76,7 @@ void HostKvPool::release(BlockId block) {
     CHECK(is_used(block));
     // Whatever backed the slot, it is anonymous zero pages again: nothing of one owner reaches the next.
     region_.reset(offset(block), layout_.block_bytes()).value();
+    prefer_huge_pages(region_.bytes().subspan(offset(block), layout_.block_bytes()), layout_.block_bytes());
     used_[block] = false;
     first_free_ = std::min(first_free_, block);
     --in_use_;
