@@ -10,7 +10,11 @@ const Kernels& kernels();
 
 // The kernel of a pair of types by tiles, for any number of tokens; null where there is none. A token past a multiple
 // of 16 costs as much as 16.
+LinearKernel tiles_kernel(WeightType type, ActivationKind kind);
+
+// Its parts.
 LinearKernel groups_kernel(WeightType type, ActivationKind kind);
 LinearKernel super_blocks_kernel(WeightType type, ActivationKind kind);
+void linear_w16(const Linear& args, uint32_t row_begin, uint32_t row_end);
 
 }  // namespace driftwood::compute::amx

@@ -5,25 +5,26 @@
 // multiplication covers one part.
 #pragma once
 
-#include "compute/cpu/amx/panels.h"
 #include "compute/cpu/amx/tiles.h"
+#include "compute/cpu/amx/weight_lanes.h"
 #include "compute/kernels.h"
 
 namespace driftwood::compute::amx {
 
+inline constexpr uint32_t kRows = 16;        // of the matrix, lanes of a register
 inline constexpr uint32_t kTokens = 16;      // of a tile
 inline constexpr uint32_t kMaxTokens = 256;  // tokens whose sums are kept while a super-block is unpacked
 
 namespace {  // each kernel file gets copies of its own
 
 // Tiles 0..3: sums. 4, 5: activations of 16 tokens. 6, 7: weights.
-template <uint32_t kPartValues>
+template <uint32_t kValues>
 inline constexpr TileConfig kConfig = {
     .palette = 1,
     .start_row = 0,
     .reserved = {},
-    .row_bytes = {64, 64, 64, 64, kPartValues, kPartValues, 64, 64},
-    .rows = {kTokens, kTokens, kTokens, kTokens, kTokens, kTokens, kPartValues / 4, kPartValues / 4},
+    .row_bytes = {64, 64, 64, 64, kValues, kValues, 64, 64},
+    .rows = {kTokens, kTokens, kTokens, kTokens, kTokens, kTokens, kValues / 4, kValues / 4},
 };
 
 // Products of each part of a super-block, [part][token][row].
@@ -49,25 +50,24 @@ template <uint32_t kPart, uint32_t kParts>
     }
 }
 
-// The sums of the first `count` parts: 16 tokens of activations, `stride` bytes apart, by weights as panels.h makes
-// them, part by part `words_stride` bytes apart.
+// The sums of the first `count` parts: 16 tokens of activations, `stride` bytes apart, by weights as weight_lanes.h
+// makes them, part by part `words_stride` bytes apart.
 template <uint32_t kParts>
 [[maybe_unused]] inline void multiply(const int8_t* q, size_t stride, const __m512i* words, size_t words_stride,
                                       uint32_t count, PartSums<kParts>& sums) {
     multiply_from<0, kParts>(q, stride, reinterpret_cast<const uint8_t*>(words), words_stride, count, sums);
 }
 
-// One plane of 16 tokens' activations from a super-block's first value on. Tokens past the last one are zero, in a
-// copy.
+// One plane of 16 tokens' activations over the `cols` values of a super-block. Where tokens or values are missing, a
+// copy with zeros in their place.
 class Plane {
   public:
     Plane(const int8_t* plane, const Linear& args, uint32_t token, uint32_t tokens, uint32_t col, uint32_t cols) {
         at_ = plane + size_t{token} * args.cols + col;
         stride_ = args.cols;
-        if (tokens >= kTokens) return;
-        for (uint32_t t = 0; t < kTokens; ++t) {
-            for (uint32_t i = 0; i < cols; ++i) copy_[t][i] = t < tokens ? at_[t * stride_ + i] : int8_t{0};
-        }
+        if (tokens >= kTokens && cols == kSuperBlock) return;
+        __builtin_memset(copy_, 0, sizeof(copy_));
+        for (uint32_t t = 0; t < tokens; ++t) __builtin_memcpy(copy_[t], at_ + t * stride_, cols);
         at_ = copy_[0];
         stride_ = sizeof(copy_[0]);
     }
@@ -87,15 +87,15 @@ class Plane {
     return sums[2 * group] + sums[2 * group + 1];
 }
 
-// Calls sums(args, rows, first_token, tokens, acc) for 16 rows of the matrix and at most kMaxTokens tokens at a time,
-// and writes acc, a register per token and a lane per row, to y.
-template <uint32_t kPartValues, class Sums>
+// Calls sums(args, rows, first_token, tokens, acc), whose tiles hold kValues values of a token or a row, for 16 rows of
+// the matrix and at most kMaxTokens tokens at a time, and writes acc, a register per token and a lane per row, to y.
+template <uint32_t kValues, class Sums>
 void by_sixteen_rows(const Linear& args, uint32_t row_begin, uint32_t row_end, const Sums& sums) {
-    const Tiles tiles(kConfig<kPartValues>);
+    const Tiles tiles(kConfig<kValues>);
     for (uint32_t r = row_begin; r < row_end; r += kRows) {
         const uint32_t count = row_end - r < kRows ? row_end - r : kRows;
         const auto mask = static_cast<__mmask16>((uint32_t{1} << count) - 1);
-        const Rows rows = rows_at(args.weights, args.row_bytes, r, count);
+        const RowsOf<Isa> rows(args.weights, args.row_bytes, r, count);
         for (uint32_t first = 0; first < args.tokens; first += kMaxTokens) {
             const uint32_t tokens = args.tokens - first < kMaxTokens ? args.tokens - first : kMaxTokens;
             __m512 acc[kMaxTokens];

@@ -5,81 +5,16 @@
 // Weights are unpacked once for all tokens of the call. Few tokens are the AVX-512 kernels' work.
 #include "compute/cpu/amx/amx.h"
 #include "compute/cpu/amx/block.h"
-#include "compute/cpu/amx/panels.h"
 
 namespace driftwood::compute::amx {
 
 namespace {
 
-using Sums = PartSums<kGroupsPerSuperBlock>;
-
-// One group of 16 rows.
-struct Group {
-    __m512i words[kWords];
-    __m512 d;
-    __m512 m;  // of types with minima
-};
-
-// ---- formats: one group from where its block lies
-
-struct Q8_0 {
-    static constexpr uint32_t kBytes = sizeof(BlockQ8_0);
-    static constexpr bool kHasMin = false;
-    static void load(const Rows& rows, size_t at, Group& out) {
-        load_words(rows, at + offsetof(BlockQ8_0, n), out.words);
-        load_words(rows, at + offsetof(BlockQ8_0, n) + 16, out.words + 4);
-        out.d = low_half(load_word(rows, at));
-    }
-};
-
-struct Q4_0 {
-    static constexpr uint32_t kBytes = sizeof(BlockQ4_0);
-    static constexpr bool kHasMin = false;
-    static void load(const Rows& rows, size_t at, Group& out) {
-        load_nibbles(rows, at + offsetof(BlockQ4_0, n), out.words);
-        subtract(8, out.words);
-        out.d = low_half(load_word(rows, at));
-    }
-};
-
-struct Q4_1 {
-    static constexpr uint32_t kBytes = sizeof(BlockQ4_1);
-    static constexpr bool kHasMin = true;
-    static void load(const Rows& rows, size_t at, Group& out) {
-        load_nibbles(rows, at + offsetof(BlockQ4_1, n), out.words);
-        const __m512i both = load_word(rows, at);
-        out.d = low_half(both);
-        out.m = high_half(both);
-    }
-};
-
-struct Q5_0 {
-    static constexpr uint32_t kBytes = sizeof(BlockQ5_0);
-    static constexpr bool kHasMin = false;
-    static void load(const Rows& rows, size_t at, Group& out) {
-        load_nibbles(rows, at + offsetof(BlockQ5_0, n), out.words);
-        add_fifth_bits(load_word(rows, at + offsetof(BlockQ5_0, high)), out.words);
-        subtract(16, out.words);
-        out.d = low_half(load_word(rows, at));
-    }
-};
-
-struct Q5_1 {
-    static constexpr uint32_t kBytes = sizeof(BlockQ5_1);
-    static constexpr bool kHasMin = true;
-    static void load(const Rows& rows, size_t at, Group& out) {
-        load_nibbles(rows, at + offsetof(BlockQ5_1, n), out.words);
-        add_fifth_bits(load_word(rows, at + offsetof(BlockQ5_1, high)), out.words);
-        const __m512i both = load_word(rows, at);
-        out.d = low_half(both);
-        out.m = high_half(both);
-    }
-};
-
-// ---- 16 rows
+using Sums = PartSums<kBlockGroups>;
+using Group = GroupOf<Isa>;
 
 // The chains of one token over a super-block, into acc.
-template <class Format, ActivationKind kKind>
+template <WeightType kType, ActivationKind kKind>
 __m512 add_block(const Linear& args, uint32_t token, uint32_t first, const Group* groups, uint32_t count,
                  const Sums& high, const Sums& low, uint32_t row, __m512 acc) {
     const size_t all = args.cols / kGroup;
@@ -94,7 +29,7 @@ __m512 add_block(const Linear& args, uint32_t token, uint32_t first, const Group
             f = _mm512_mul_ps(f, _mm512_set1_ps(args.x.scale[token * all + first + j]));
         }
         t = _mm512_fmadd_ps(groups[j].d, f, t);
-        if constexpr (Format::kHasMin) {
+        if constexpr (Format<kType>::kHasMin) {
             int32_t s = group_sum(args.x.high_sum + token * all * 2, first + j);
             if constexpr (kKind == ActivationKind::kA16) {
                 s = 256 * s + group_sum(args.x.low_sum + token * all * 2, first + j);
@@ -104,19 +39,19 @@ __m512 add_block(const Linear& args, uint32_t token, uint32_t first, const Group
     }
     if constexpr (kKind == ActivationKind::kA32P) return _mm512_add_ps(acc, t);
     const size_t blocks = (args.cols + kSuperBlock - 1) / kSuperBlock;
-    return _mm512_fmadd_ps(t, _mm512_set1_ps(args.x.scale[token * blocks + first / kGroupsPerSuperBlock]), acc);
+    return _mm512_fmadd_ps(t, _mm512_set1_ps(args.x.scale[token * blocks + first / kBlockGroups]), acc);
 }
 
 // Adds to acc[i], for the tokens from `first_token` on.
-template <class Format, ActivationKind kKind>
-void sixteen_rows(const Linear& args, const Rows& rows, uint32_t first_token, uint32_t tokens, __m512* acc) {
+template <WeightType kType, ActivationKind kKind>
+void sixteen_rows(const Linear& args, const RowsOf<Isa>& rows, uint32_t first_token, uint32_t tokens, __m512* acc) {
     const uint32_t all = args.cols / kGroup;
-    Group groups[kGroupsPerSuperBlock];
+    Group groups[kBlockGroups];
     Sums high;
     Sums low;
-    for (uint32_t first = 0; first < all; first += kGroupsPerSuperBlock) {
-        const uint32_t count = all - first < kGroupsPerSuperBlock ? all - first : kGroupsPerSuperBlock;
-        for (uint32_t j = 0; j < count; ++j) Format::load(rows, size_t{first + j} * Format::kBytes, groups[j]);
+    for (uint32_t first = 0; first < all; first += kBlockGroups) {
+        const uint32_t count = all - first < kBlockGroups ? all - first : kBlockGroups;
+        for (uint32_t j = 0; j < count; ++j) Format<kType>::load(rows, first + j, groups[j]);
         for (uint32_t i = 0; i < tokens; i += kTokens) {
             const uint32_t left = tokens - i < kTokens ? tokens - i : kTokens;
             const Plane plane(args.x.high, args, first_token + i, left, first * kGroup, count * kGroup);
@@ -127,33 +62,33 @@ void sixteen_rows(const Linear& args, const Rows& rows, uint32_t first_token, ui
             }
             for (uint32_t t = 0; t < left; ++t) {
                 acc[i + t] =
-                    add_block<Format, kKind>(args, first_token + i + t, first, groups, count, high, low, t, acc[i + t]);
+                    add_block<kType, kKind>(args, first_token + i + t, first, groups, count, high, low, t, acc[i + t]);
             }
         }
     }
 }
 
-template <class Format, ActivationKind kKind>
+template <WeightType kType, ActivationKind kKind>
 void linear(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    by_sixteen_rows<kGroup>(args, row_begin, row_end, sixteen_rows<Format, kKind>);
+    by_sixteen_rows<kGroup>(args, row_begin, row_end, sixteen_rows<kType, kKind>);
 }
 
 // The kernel of `kNarrow` or of 16-bit activations.
-template <class Format, ActivationKind kNarrow>
+template <WeightType kType, ActivationKind kNarrow>
 LinearKernel of(ActivationKind kind) {
-    if (kind == kNarrow) return linear<Format, kNarrow>;
-    return kind == ActivationKind::kA16 ? linear<Format, ActivationKind::kA16> : nullptr;
+    if (kind == kNarrow) return linear<kType, kNarrow>;
+    return kind == ActivationKind::kA16 ? linear<kType, ActivationKind::kA16> : nullptr;
 }
 
 }  // namespace
 
 LinearKernel groups_kernel(WeightType type, ActivationKind kind) {
     switch (type) {
-        case WeightType::kQ8_0: return of<Q8_0, ActivationKind::kA32P>(kind);
-        case WeightType::kQ4_0: return of<Q4_0, ActivationKind::kA256>(kind);
-        case WeightType::kQ4_1: return of<Q4_1, ActivationKind::kA256>(kind);
-        case WeightType::kQ5_0: return of<Q5_0, ActivationKind::kA256>(kind);
-        case WeightType::kQ5_1: return of<Q5_1, ActivationKind::kA256>(kind);
+        case WeightType::kQ8_0: return of<WeightType::kQ8_0, ActivationKind::kA32P>(kind);
+        case WeightType::kQ4_0: return of<WeightType::kQ4_0, ActivationKind::kA256>(kind);
+        case WeightType::kQ4_1: return of<WeightType::kQ4_1, ActivationKind::kA256>(kind);
+        case WeightType::kQ5_0: return of<WeightType::kQ5_0, ActivationKind::kA256>(kind);
+        case WeightType::kQ5_1: return of<WeightType::kQ5_1, ActivationKind::kA256>(kind);
         default: return nullptr;
     }
 }
