@@ -1,5 +1,6 @@
 // The measurements behind `driftwood chain`. Each returns JSON that says what was measured; times are medians over
-// rounds, by the monotonic clock. An error means that it could not be measured, never that the figure is bad.
+// rounds, by the monotonic clock, of calls by the thread's own CPU time. An error means that it could not be measured,
+// never that the figure is bad.
 #pragma once
 
 #include <functional>

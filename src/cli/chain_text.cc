@@ -62,8 +62,9 @@ void print_device(const Json& device) {
 }
 
 void print_calls(const Json& calls) {
-    std::printf("\nCrossing the guest boundary (medians of %llu rounds; the guest's loop of %.2g ns taken off)\n",
-                count(calls, "rounds"), number(calls, "loop_ns"));
+    std::printf(
+        "\nCrossing the guest boundary (medians of %llu rounds of CPU time; the loop's own %.2g ns taken off)\n",
+        count(calls, "rounds"), number(calls, "loop_ns"));
     std::printf("  guest -> host, a checked range   %8.1f ns   (a million calls of driftwood_log, refused for level)\n",
                 number(calls, "guest_to_host_ns"));
     std::printf("  guest -> host, a number          %8.1f ns   (a million calls of driftwood_session_tokens)\n",
