@@ -49,6 +49,14 @@ const Implementation* find(std::string_view name) {
     return nullptr;
 }
 
+// The fastest that needs no card; the last of them runs everywhere.
+const Implementation* find_on_host() {
+    for (const Implementation& candidate : implementations()) {
+        if (candidate.kernels != nullptr && candidate.info.available) return &candidate;
+    }
+    CHECK(false);
+}
+
 }  // namespace
 
 std::span<const EngineInfo> engines() {
@@ -75,7 +83,12 @@ Result<std::unique_ptr<Engine>> make_engine(std::string_view name, const Decoder
     }
     DW_TRY(validate(spec));
     const FpEnvironment environment;  // tables of angles are made here
-    if (chosen->kernels == nullptr) return make_cuda_engine(spec, options);
+    if (chosen->kernels == nullptr) {
+        auto made = make_cuda_engine(spec, options);
+        if (made.ok() || name != "auto") return made;
+        // A card that has no kernels or no room for this model leaves it to the processor.
+        chosen = find_on_host();
+    }
     const KvLayout layout{.layers = spec.layers, .kv_heads = spec.kv_heads, .head_dim = spec.head_dim};
     DW_ASSIGN(auto pool, HostKvPool::create(layout, options.kv_blocks));
     return std::unique_ptr<Engine>(std::make_unique<HostEngine>(*chosen->kernels, spec, options, std::move(pool)));

@@ -61,7 +61,8 @@ struct EngineInfo {
 };
 std::span<const EngineInfo> engines();
 
-// Makes the engine of that name, or ("auto") the fastest one this machine runs. kUnsupported names what is missing.
+// Makes the engine of that name, or ("auto") the fastest one that this machine runs and that takes this model.
+// kUnsupported names what is missing.
 Result<std::unique_ptr<Engine>> make_engine(std::string_view name, const DecoderSpec& spec,
                                             const EngineOptions& options);
 

@@ -379,6 +379,18 @@ TEST(engines, auto_is_the_first_that_this_machine_runs) {
     EXPECT_EQ(engine->name(), first->name);
 }
 
+TEST(engines, auto_takes_every_model_and_names_who_does) {
+    // No card here has kernels for these; a processor has.
+    const TestModel model = make_test_model({.type = WeightType::kQ4_1, .second_type = WeightType::kQ5_1}, 1);
+    const auto engine = make_engine("auto", model.spec, {.threads = 1, .kv_blocks = 4});
+    ASSERT_TRUE(engine.ok()) << engine.error().message;
+    EXPECT_NE((*engine)->name(), "cuda");
+    if (!engine_available("cuda")) return;
+    const auto refused = make_engine("cuda", model.spec, {.kv_blocks = 4});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+}
+
 TEST(engines, an_unknown_name_is_an_error_that_lists_the_known_ones) {
     const TestModel model = make_test_model({}, 1);
     const auto engine = make_engine("abacus", model.spec, {});

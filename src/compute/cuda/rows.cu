@@ -35,7 +35,8 @@ __global__ void embed_kernel(TiledMatrix matrix, const uint32_t* tokens, float* 
     const uint32_t token = tokens[blockIdx.x];
     const uint32_t groups = padded_groups(matrix.cols);
     const uint32_t row = token % kTileRows;
-    for (uint32_t col = threadIdx.x; col < matrix.cols; col += kThreads) {
+    const uint32_t col = blockIdx.y * kThreads + threadIdx.x;
+    if (col < matrix.cols) {
         const uint32_t group = col / kGroup;
         const size_t tile = static_cast<size_t>(token / kTileRows) * groups + group;
         const int32_t n = weight_at<kType>(matrix.tiles, tile, row, col % kGroup);
@@ -116,7 +117,8 @@ cudaError_t launch_quantise(cudaStream_t stream, const Quantise& args, Value val
 cudaError_t embed(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows, float* out) {
     const auto kernel =
         matrix.type == WeightType::kQ8_0 ? embed_kernel<WeightType::kQ8_0> : embed_kernel<WeightType::kQ4_0>;
-    return launch_overlapping(kernel, dim3(rows), kThreads, 0, stream, matrix, tokens, out);
+    const dim3 grid(rows, (matrix.cols + kThreads - 1) / kThreads);
+    return launch_overlapping(kernel, grid, kThreads, 0, stream, matrix, tokens, out);
 }
 
 cudaError_t norm_quantise(cudaStream_t stream, const Quantise& args, const float* x, const float* weight, float eps) {
