@@ -13,7 +13,8 @@ if(NOT driftwood_cuda_cache)
 endif()
 
 set(DRIFTWOOD_HAS_CUDA OFF)
-if(DRIFTWOOD_CUDA AND NOT DRIFTWOOD_SANITIZE)
+# Not under sanitizers, which the driver does not survive, and not for another machine than this one.
+if(DRIFTWOOD_CUDA AND NOT DRIFTWOOD_SANITIZE AND NOT DRIFTWOOD_FUZZ AND NOT CMAKE_CROSSCOMPILING)
   find_program(DRIFTWOOD_NVCC nvcc
     HINTS $ENV{CUDA_HOME}/bin PATHS /usr/local/cuda/bin ${driftwood_cuda_cache}/cuda-13.0/nvidia/cu13/bin)
   if(DRIFTWOOD_NVCC)
