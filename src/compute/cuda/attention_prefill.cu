@@ -58,7 +58,9 @@ __device__ Merge weigh(float (&u)[8][2], Row& row, uint32_t first_key, const flo
             const float x = __fmaf_rn(u[tile][i], row.cq, -m);
             const float p = exp2_attention(x > kScoreFloor ? x : kScoreFloor);
             float w = __fmul_rn(p, i == 0 ? vs.x : vs.y);
-            int32_t part = round_int(__fmul_rn(p, kWeightScale));
+            // One rounding, as the product with a power of two is exact: IRINT(p · 2^20).
+            const float rounded = __fmaf_rn(p, kWeightScale, kRoundMagic);
+            auto part = static_cast<int32_t>(__float_as_uint(rounded) - kRoundMagicBits);
             if (kMasked && first_key + tile * 8 + 2 * t + i >= row.visible) {
                 w = 0.0F;
                 part = 0;
@@ -75,7 +77,7 @@ __device__ Merge weigh(float (&u)[8][2], Row& row, uint32_t first_key, const flo
 #pragma unroll
     for (uint32_t tile = 0; tile < 8; ++tile) {
 #pragma unroll
-        for (uint32_t i = 0; i < 2; ++i) u[tile][i] = __fadd_rn(__fmul_rn(u[tile][i], unit.inv), kRoundMagic);
+        for (uint32_t i = 0; i < 2; ++i) u[tile][i] = __fmaf_rn(u[tile][i], unit.inv, kRoundMagic);
     }
     const float new_max = fmaxf(row.max, m);
     const float al = power_of_two(static_cast<int32_t>(__fsub_rn(row.max, new_max)));

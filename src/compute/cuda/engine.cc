@@ -48,6 +48,7 @@ CudaEngine::CudaEngine(const DecoderSpec& spec, const EngineOptions& options, St
 CudaEngine::~CudaEngine() {
     cudaStreamSynchronize(stream_.get());
     drop_graphs();
+    for (cudaEvent_t event : part_there_) cudaEventDestroy(event);
 }
 
 void CudaEngine::drop_graphs() {
@@ -57,6 +58,11 @@ void CudaEngine::drop_graphs() {
 
 Result<void> CudaEngine::make_buffers() {
     Buffers& b = buffers_;
+    for (uint32_t i = 0; i < kLogitRows / kPartRows; ++i) {
+        cudaEvent_t event = nullptr;
+        DW_TRY(check("make an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));
+        part_there_.push_back(event);
+    }
     const size_t rows = kPassRows;
     const size_t q_width = size_t{spec_.heads} * spec_.head_dim;
     const size_t kv_width = size_t{spec_.kv_heads} * spec_.head_dim;
@@ -216,8 +222,9 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     DW_TRY(pass.only_decodes() ? launch_graph(pass) : enqueue(pass));
     for (size_t begin = 0; begin == 0 || begin < pass.logit_rows.size(); begin += kLogitRows) {
         if (begin > 0) DW_TRY(enqueue_logits(pass, begin));
+        DW_TRY(copy_logits(pass, begin));
+        DW_TRY(deliver_logits(rows, pass, begin));
         DW_TRY(stream_.wait());
-        deliver_logits(rows, pass, begin);
     }
     for (uint32_t i = 0; i < pass.rows; ++i) {
         const uint32_t code = buffers_.host_fault.as<uint32_t>()[i];
@@ -420,7 +427,7 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     return multiply({{w.w_down, b.residual.as<float>()}}, down);
 }
 
-// Logits of kLogitRows rows from `begin` on, into pinned memory; after the last of them, the faults.
+// Logits of kLogitRows rows from `begin` on; after the last of them, the faults on their way to the host.
 Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
     Buffers& b = buffers_;
     const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin));
@@ -438,23 +445,37 @@ Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
         args.source = normed.source;
         args.code = fault_code(spec_.layers, Place::kLogits);
         DW_TRY(check("logits", linear(stream_.get(), args)));
-        DW_TRY(check("copy logits", cudaMemcpyAsync(b.host_logits.as<void>(), b.logits.as<void>(),
-                                                    size_t{count} * spec_.vocab * sizeof(float), cudaMemcpyDeviceToHost,
-                                                    stream_.get())));
     }
     if (begin + count < pass.logit_rows.size()) return {};
     return check("copy faults", cudaMemcpyAsync(b.host_fault.as<void>(), b.fault.as<void>(),
                                                 pass.rows * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream_.get()));
 }
 
-void CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) {
+Result<void> CudaEngine::copy_logits(const Pass& pass, size_t begin) {
     const size_t vocab = spec_.vocab;
-    const size_t end = std::min<size_t>(begin + kLogitRows, pass.logit_rows.size());
-    if (begin >= end) return;
-    threads_.run(static_cast<uint32_t>(end - begin), [&](uint32_t i) {
-        std::memcpy(rows[pass.logit_rows[begin + i]].logits, buffers_.host_logits.as<float>() + i * vocab,
-                    vocab * sizeof(float));
-    });
+    const size_t count = std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin);
+    for (size_t row = 0; row < count; row += kPartRows) {
+        const size_t size = std::min<size_t>(kPartRows, count - row) * vocab * sizeof(float);
+        DW_TRY(check("copy logits", cudaMemcpyAsync(buffers_.host_logits.as<float>() + row * vocab,
+                                                    buffers_.logits.as<float>() + row * vocab, size,
+                                                    cudaMemcpyDeviceToHost, stream_.get())));
+        DW_TRY(check("copy logits", cudaEventRecord(part_there_[row / kPartRows], stream_.get())));
+    }
+    return {};
+}
+
+Result<void> CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) {
+    const size_t vocab = spec_.vocab;
+    const size_t count = std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin);
+    for (size_t row = 0; row < count; row += kPartRows) {
+        DW_TRY(check("wait for logits", cudaEventSynchronize(part_there_[row / kPartRows])));
+        const auto part = static_cast<uint32_t>(std::min<size_t>(kPartRows, count - row));
+        threads_.run(part, [&](uint32_t i) {
+            std::memcpy(rows[pass.logit_rows[begin + row + i]].logits,
+                        buffers_.host_logits.as<float>() + (row + i) * vocab, vocab * sizeof(float));
+        });
+    }
+    return {};
 }
 
 }  // namespace driftwood::compute::cuda

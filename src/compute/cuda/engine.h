@@ -69,7 +69,8 @@ class CudaEngine final : public Engine {
         PinnedBytes host_meta, host_fault, host_logits;
     };
 
-    static constexpr uint32_t kLogitRows = 256;  // rows whose logits travel together
+    static constexpr uint32_t kLogitRows = 256;  // rows whose logits are computed together
+    static constexpr uint32_t kPartRows = 32;    // … and travel together
 
     CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream);
     Result<void> make_buffers();
@@ -85,7 +86,9 @@ class CudaEngine final : public Engine {
     RopeStore rope(uint32_t layer, const Pass& pass) const;
     Result<void> feed_forward_block(uint32_t layer, const Pass& pass);
     Result<void> enqueue_logits(const Pass& pass, size_t begin);
-    void deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
+    // Their way to the host, in parts: while one travels, the one before is given out.
+    Result<void> copy_logits(const Pass& pass, size_t begin);
+    Result<void> deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
     void drop_graphs();
     Result<void> multiply(std::initializer_list<Linear::Product> products, Linear args);
     // Of rows that have tiles of activations: the sum with what is in y, or with add = false that alone.
@@ -110,7 +113,8 @@ class CudaEngine final : public Engine {
     std::unique_ptr<CudaKvPool> pool_;
     Buffers buffers_;
     std::vector<Graph> graphs_;
-    ThreadPool threads_;  // give out logits
+    std::vector<cudaEvent_t> part_there_;  // for each part of kLogitRows
+    ThreadPool threads_;                   // give out logits
     std::optional<Error> failure_;
 };
 
