@@ -399,6 +399,31 @@ TEST(engines, an_unknown_name_is_an_error_that_lists_the_known_ones) {
     EXPECT_NE(engine.error().message.find("reference"), std::string::npos);
 }
 
+// FNV-1a (Fowler, Noll, Vo).
+uint64_t hash_of(const void* bytes, size_t size, uint64_t hash) {
+    for (size_t i = 0; i < size; ++i) hash = (hash ^ static_cast<const uint8_t*>(bytes)[i]) * 0x100000001B3U;
+    return hash;
+}
+
+// Engines are compared with the reference of the same machine elsewhere; this compares machines.
+TEST(engines, logits_and_kv_have_these_bits_on_every_machine) {
+    const std::pair<WeightType, uint64_t> kKnown[] = {
+        {WeightType::kQ8_0, 0xa1372e70cc52036fU}, {WeightType::kQ4_0, 0x1db84c9392b0ec69U},
+        {WeightType::kQ5_1, 0xcb02e775957c50feU}, {WeightType::kQ4_K, 0x573c8c3cf02ad2c5U},
+        {WeightType::kQ6_K, 0xe7352fca905897feU}, {WeightType::kW16, 0x97355bd896a17767U},
+    };
+    for (const auto& [type, known] : kKnown) {
+        const TestShape shape{.d_model = 256, .head_dim = 64, .d_ff = 512, .type = type, .second_type = type};
+        const TestModel model = make_test_model(shape, 7);
+        const auto engine = test_engine("auto", model.spec);
+        const TestSequence sequence = run_sequence(*engine, test_tokens(shape.vocab, 70, 8), 70);
+        const std::vector<uint8_t> kv = sequence.kv(*engine);
+        uint64_t hash = hash_of(sequence.logits.data(), sequence.logits.size() * sizeof(float), 0xCBF29CE484222325U);
+        hash = hash_of(kv.data(), kv.size(), hash);
+        EXPECT_EQ(hash, known) << weight_type_name(type) << ": 0x" << std::hex << hash;
+    }
+}
+
 // ---- specs come from files
 
 void expect_refused(const std::function<void(TestModel&)>& spoil, const std::string& named) {
