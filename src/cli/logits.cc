@@ -104,7 +104,8 @@ void add_logits(CLI::App& app, int& exit_code) {
         ->check(CLI::Range(1u, compute::kMaxStepTokens));
     command->add_option("--threads", options->engine_options.threads, "Threads (nor on this; 0: one per core)")
         ->check(CLI::Range(0, 1024));
-    command->add_option("--isa", options->engine, "Engine (nor on this): auto, reference, avx2, avx512, amx, neon, cuda")
+    command
+        ->add_option("--isa", options->engine, "Engine (nor on this): auto, reference, avx2, avx512, amx, neon, cuda")
         ->capture_default_str();
     command->add_option("--out", options->out, "File to write: tensor `logits`, F32 [tokens, vocab]")->required();
     command->add_flag_callback(

@@ -7,7 +7,8 @@ namespace driftwood::cli {
 void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--threads", node.threads, "Threads of the engine (0: one per core)")
         ->check(CLI::Range(0, 1024));
-    command.add_option("--isa", node.engine, "Engine: auto, reference, avx2, avx512, amx, neon, cuda")->capture_default_str();
+    command.add_option("--isa", node.engine, "Engine: auto, reference, avx2, avx512, amx, neon, cuda")
+        ->capture_default_str();
     command
         .add_option_function<uint64_t>(
             "--memory-limit", [this](uint64_t mib) { node.limits.memory_bytes = mib << 20; },
