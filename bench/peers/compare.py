@@ -3,7 +3,7 @@
 
     bench/peers/compare.py                       everything: builds what is missing, then measures (some minutes)
     bench/peers/compare.py --build-only          llama.cpp alone, into ~/.cache/driftwood/peers
-    bench/peers/compare.py --quants q8_0 --tests pp512,tg64 --rounds 5 --json out.json
+    bench/peers/compare.py --quants q8_0 --tests pp512,tg64,pp4096,tg32@8192 --rounds 5 --json out.json
 
 llama.cpp comes from the source package llama-cpp-python on PyPI (the hash is checked), built in release for this very
 processor. Models are random weights from `driftwood synth`: speed does not depend on what a model has learned.
@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--driftwood", type=Path, default=ROOT / "build/release/driftwood", help="the program")
     parser.add_argument("--like", default="llama-3.2-1b", help="shapes, as `driftwood synth` knows them")
     parser.add_argument("--quants", default="q8_0,q4_0,q4_k")
-    parser.add_argument("--tests", default="pp512,tg64,tg64@1024,tg32@8192,pp4096")
+    parser.add_argument("--tests", default="pp512,tg64,tg64@1024", help="add pp4096,tg32@8192 where there is time")
     parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("-j", "--jobs", type=int, default=len(os.sched_getaffinity(0)), help="of the build")
