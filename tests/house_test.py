@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The rules of the house that a machine can see (ARCHITECTURE.md, CONTRIBUTING.md): which folder may include which,
-where vendor headers may appear, line width, file length, a README per folder, and a few words and habits.
+where vendor headers may appear, line width, file length, a README per folder, that the tests which the threat model
+names exist, and a few words and habits.
 
     tests/house_test.py [ROOT]      checks the tree, prints what breaks a rule, exits 1 if anything does
     tests/house_test.py --self-test plants one violation of each rule in a temporary tree and expects each to be found
@@ -56,6 +57,9 @@ CODE_KINDS = WIDE_KINDS | {".js", ".S"}
 PROSE = ("tools/demo_model/text/",)  # training text in the shape of code: its lines are as long as its sentences
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+TEST_NAME = re.compile(r"^TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", re.M)
+FUZZ_NAME = re.compile(r"^\s*driftwood_fuzz\((\w+)", re.M)
+NAMED_TEST = re.compile(r"`([A-Z]\w*\.\w+|fuzz\.\w+)`")
 TABLE_ROW = re.compile(r"^\|\s*((?:`\w+/`(?:,\s*)?)+)\s*\|.*\|([^|]*)\|\s*$")
 
 
@@ -155,6 +159,22 @@ def check_architecture(root, problems):
                             f"{ARROWS[folder]} in tests/house_test.py")
 
 
+def check_threat_model(root, files, problems):
+    """Every test that docs/threat-model.md names, as `Suite.test` or `fuzz.target`, exists."""
+    page = Path(root) / "docs/threat-model.md"
+    if not page.is_file():
+        return
+    known = set()
+    for path in files:
+        text = (Path(root) / path).read_text(encoding="utf-8") if path.endswith(("_test.cc", "CMakeLists.txt")) else ""
+        known.update(f"{suite}.{name}" for suite, name in TEST_NAME.findall(text))
+        known.update(f"fuzz.{name}" for name in FUZZ_NAME.findall(text))
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        for name in NAMED_TEST.findall(line):
+            if name not in known:
+                problems.append(f"docs/threat-model.md:{number}: there is no test {name}")
+
+
 def check(root):
     """All broken rules of the tree, as lines to print."""
     problems = []
@@ -170,6 +190,7 @@ def check(root):
             problems.append(f"{path}: a test that asserts nothing")
     check_folders(root, files, problems)
     check_architecture(root, problems)
+    check_threat_model(root, files, problems)
     return problems
 
 
@@ -184,6 +205,8 @@ def good_house():
         house[f"src/{folder}/a.h"] = "#pragma once\n"
     house["src/wasm/a.cc"] = '#include <wasmtime.h>\n#include "base/a.h"\n#include "wasm/a.h"\n'
     house["src/memory/a_test.cc"] = '#include "base/a.h"\nTEST(A, b) { EXPECT_EQ(1, 1); }\n'
+    house["src/memory/CMakeLists.txt"] = "driftwood_fuzz(bytes bytes_fuzz.cc)\n"
+    house["docs/threat-model.md"] = "| safe | `A.b`, `fuzz.bytes` |\n"
     house["src/model/a.cc"] = "#include <nlohmann/json.hpp>\n"
     house["src/base/long.cc"] = "// Long because: a table.\n" + "int x;\n" * MAX_LINES
     house["tools/demo_model/text/long.py"] = "#" * (MAX_WIDTH + 1) + "\n"
@@ -213,6 +236,8 @@ def bad_changes(house):
         ("unfinished work", "src/base/b.cc", "// TO" + "DO: later\n"),
         ("src/base/: no README.md", "src/base/README.md", None),
         ("src/attic/: not in the table", "src/attic/README.md", "# attic\n"),
+        ("there is no test A.c", "docs/threat-model.md", "| safe | `A.b`, `A.c` |\n"),
+        ("there is no test fuzz.all", "docs/threat-model.md", "| safe | `fuzz.all` |\n"),
         ("its table names", "ARCHITECTURE.md", "nothing\n"),
         ("ARCHITECTURE.md: file/ may include", "ARCHITECTURE.md", page.replace("| memory |", "| base |", 1)),
     ]

@@ -289,9 +289,74 @@ TEST(ProgramTest, a_message_that_is_not_utf8_is_named_as_that) {
     EXPECT_EQ(refused.output.find("filled"), std::string::npos) << refused.output;
 }
 
+// A guest whose driftwood_start traps, with or without driftwood_complete.
+std::vector<uint8_t> small_guest(bool complete) {
+    std::vector<uint8_t> bytes = {0, 'a', 's', 'm', 1, 0, 0, 0};
+    const auto section = [&](uint8_t id, const std::string& body) {
+        bytes.push_back(id);
+        bytes.push_back(static_cast<uint8_t>(body.size()));
+        bytes.insert(bytes.end(), body.begin(), body.end());
+    };
+    using namespace std::string_literals;
+    section(1, "\x02\x60\x00\x00\x60\x02\x7e\x7e\x00"s);
+    section(3, "\x02\x00\x01"s);
+    section(5, "\x01\x00\x01"s);
+    section(7, (complete ? "\x03"s : "\x02"s) +
+                   "\x06memory\x02\x00"
+                   "\x0f"
+                   "driftwood_start\x00\x00"s +
+                   (complete ? "\x12"
+                               "driftwood_complete\x00\x01"s
+                             : ""s));
+    section(10, "\x02\x03\x00\x00\x0b\x02\x00\x0b"s);  // start traps
+    return bytes;
+}
+
+TEST(ProgramTest, doctor_says_whether_a_guest_would_run_and_why_not) {
+    const file::TestDirectory directory;
+    file::write_all(directory.file("good.wasm"), small_guest(true));
+    file::write_all(directory.file("bad.wasm"), small_guest(false));
+    file::write_all(directory.file("noise.wasm"), file::random_bytes(5000, 1));
+    const Json good = driftwood_json("doctor " + directory.file("good.wasm"));
+    EXPECT_EQ(good["starts"], true);
+    EXPECT_EQ(good["freezes"], true);
+    EXPECT_EQ(good["exports"].size(), 3u);
+    const Outcome bad = driftwood("doctor " + directory.file("bad.wasm"));
+    EXPECT_EQ(bad.exit_code, 1);
+    EXPECT_NE(bad.output.find("export driftwood_complete: the module lacks it"), std::string::npos) << bad.output;
+    EXPECT_NE(bad.output.find("fix: link an SDK"), std::string::npos) << bad.output;
+    for (const std::string& name : {directory.file("noise.wasm"), directory.file("missing.wasm"), directory.path()}) {
+        const Outcome none = driftwood("doctor " + name);
+        EXPECT_EQ(none.exit_code, 1) << none.output;
+        EXPECT_NE(none.output.find(name), std::string::npos) << none.output;
+    }
+}
+
+TEST(ProgramTest, the_trap_of_a_guest_names_its_function) {
+    const file::TestDirectory directory;
+    file::write_all(directory.file("trap.wasm"), small_guest(true));
+    const Outcome trapped = driftwood("actor run " + directory.file("trap.wasm") + " --say hello");
+    EXPECT_EQ(trapped.exit_code, 1);
+    EXPECT_NE(trapped.output.find("`unreachable` instruction executed; at function 0"), std::string::npos)
+        << trapped.output;
+}
+
+TEST(ProgramTest, the_second_start_of_a_guest_takes_its_code_from_the_cache) {
+    const file::TestDirectory directory;
+    const std::string image = directory.file("a.actor");
+    const std::string cache = " --module-cache " + directory.file("modules");
+    ASSERT_EQ(driftwood("run demo Hello --max-tokens 2 --freeze " + image + cache).exit_code, 0);
+    EXPECT_NE(driftwood("thaw " + image + cache + " --say Hi").output.find("code from cache"), std::string::npos);
+    EXPECT_NE(driftwood("thaw " + image + " --module-cache off --say Hi").output.find("compiled"), std::string::npos);
+    std::filesystem::permissions(directory.file("modules"), std::filesystem::perms(0755));
+    const Outcome open = driftwood("thaw " + image + cache + " --say Hi");
+    EXPECT_EQ(open.exit_code, 0);
+    EXPECT_NE(open.output.find("compiled anew"), std::string::npos) << open.output;
+}
+
 TEST(ProgramTest, help_teaches_every_command) {
     const std::string help = driftwood("--help").output;
-    for (const char* command : {"run", "actor", "thaw", "inspect", "demo", "chain", "logits", "tokenize"}) {
+    for (const char* command : {"run", "actor", "thaw", "doctor", "inspect", "demo", "chain", "logits", "tokenize"}) {
         EXPECT_NE(help.find(command), std::string::npos) << command;
         EXPECT_EQ(driftwood(std::string(command) + " --help").exit_code, 0) << command;
     }

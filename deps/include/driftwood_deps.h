@@ -137,6 +137,9 @@ int32_t dwd_template_render(const uint8_t* template_text, size_t template_len, c
  *  "data_segments": {"active", "passive"}, "element_segments": {"active", "passive", "declared"},
  *  "start": function index or null,
  *  "uses": {"table.set": count, ...}        of table.set|grow|fill|copy|init, elem.drop, memory.init, data.drop
+ *  "features": ["SIMD", ...]                proposals it does not do without; not determined when it is refused
+ *  "custom_sections": [{"name", "bytes"}],  the first hundred
+ *  "functions": count with imports, "code_bytes",
  *  "mutates_tables": bool,
  *  "refusals": [{"feature", "why"}]}                         empty: the module can be frozen */
 int32_t dwd_wasm_inspect(const uint8_t* module, size_t len, dwd_buf* report, dwd_buf* error);
@@ -157,6 +160,20 @@ int32_t dwd_wasm_inspect(const uint8_t* module, size_t len, dwd_buf* report, dwd
  *  "module":    {...}}                   what dwd_wasm_inspect reports for the original */
 int32_t dwd_wasm_rewrite(const uint8_t* module, size_t len, dwd_buf* rewritten, dwd_buf* birth, dwd_buf* facts,
                          dwd_buf* error);
+
+/* Places in a module's code and what its name section and DWARF say about them. `offset` counts from the beginning of
+ * the function's body, as wasm_frame_func_offset does. */
+typedef struct dwd_code_place {
+    uint32_t function; /* its index; imports count first */
+    uint32_t offset;
+} dwd_code_place;
+
+/* JSON: for each place a list, innermost first, of the function and those that it was inlined into:
+ * [[{"function": demangled, or null, "file": or null, "line": 0 if unknown, "column": 0 if unknown}, ...], ...]
+ * Never empty. Names are cut after some hundred bytes, inlined functions after eight. What is malformed or too large to
+ * be read in a moment is as good as absent. DWARF is looked at once per call: hand over all places of a trap. */
+int32_t dwd_wasm_source(const uint8_t* module, size_t len, const dwd_code_place* places, size_t count, dwd_buf* report,
+                        dwd_buf* error);
 
 /* ---- Tables of a Wasmtime store (the functions of wasmtime.h for this abort: they need a garbage collector) ----
  * `table` belongs to `store`, `function` is one of wasmtime_func_to_raw's of that store, or NULL for a null reference.

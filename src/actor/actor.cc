@@ -23,8 +23,18 @@ Result<void> ActorImpl::be_born(const ActorOptions& options) {
     std::memcpy(&random_seed_, seed.data(), seed.size());
     clock_checked_ = true;
     begin_turn();
-    DW_ASSIGN(instance_, wasm::Instance::create(module_, *this, options.limits, options.wasi));
-    return {};
+    auto born = wasm::Instance::create(module_, *this, options.limits, options.wasi);
+    if (born.ok()) {
+        instance_ = *std::move(born);
+        return {};
+    }
+    // Nobody will see its effects; but what it said before it failed may be why.
+    end_lines();
+    Error failure = std::move(born).error();
+    for (const Effect& effect : take_effects()) {
+        if (effect.kind == Effect::Kind::kLog) failure.message += "\n  guest: " + effect.bytes;
+    }
+    return failure;
 }
 
 // Time never runs backwards in an actor, though the clock of the machine it was thawed on may be behind.
@@ -42,9 +52,17 @@ void ActorImpl::begin_turn() {
     ++turns_;
 }
 
+// What a guest that comes to its end had written without a newline.
+void ActorImpl::end_lines() {
+    for (const int fd : {1, 2}) {
+        if (!lines_[fd == 2 ? 1 : 0].empty()) wasi_write(fd, "\n");
+    }
+}
+
 // A failed turn's replies did not happen; its log lines did, because they say why.
 void ActorImpl::end_turn(Step& step, const Result<void>& outcome) {
     step.kind = Step::Kind::kTurn;
+    if (!outcome.ok() || instance_->exit_code()) end_lines();
     if (!outcome.ok()) std::erase_if(effects_, [](const Effect& effect) { return effect.kind != Effect::Kind::kLog; });
     step.effects = take_effects();
     if (!outcome.ok()) fail(step, outcome.error());

@@ -70,6 +70,7 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     // ---- Steps (actor.cc)
     int64_t read_clock();  // in the actor's own time
     void begin_turn();
+    void end_lines();
     void end_turn(Step& step, const Result<void>& outcome);
     void deliver(Step& step);
     void check_memory(Step& step);

@@ -1,6 +1,6 @@
 // The commands of the program. Each function adds its subcommand to `app`; when the user chose it, it runs during
-// parsing and leaves its exit status in `exit_code`. Exit codes: 0 done, 1 failed (the message says why), 2 wrong usage
-// (CLI11).
+// parsing and leaves its exit status in `exit_code`. Exit codes: 0 done, 1 failed (the message says why; doctor: the
+// guest would not run), 2 wrong usage (CLI11).
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -10,6 +10,7 @@ namespace driftwood::cli {
 void add_run(CLI::App& app, int& exit_code);
 void add_actor(CLI::App& app, int& exit_code);
 void add_thaw(CLI::App& app, int& exit_code);
+void add_doctor(CLI::App& app, int& exit_code);
 void add_inspect(CLI::App& app, int& exit_code);
 void add_demo(CLI::App& app, int& exit_code);
 void add_demo_worker(CLI::App& app, int& exit_code);  // hidden: one process of the demo

@@ -125,6 +125,7 @@ class Worker {
                        {"mapped_ms", to_ms(report.open_ns + report.map_ns)},
                        {"guest_verified_ms", to_ms(report.verify_ns)},
                        {"module_compiled_ms", to_ms(report.compile_ns)},
+                       {"module_from_cache", report.module_from_cache},
                        {"thaw_ms", thaw_ms},
                        {"everything_verified_ms", verify_all_ms},
                        {"first_token_ms", first_token_ms},

@@ -37,13 +37,17 @@ Json describe_model(const model::Model& model) {
 Result<Json> describe_guest(const std::string& path) {
     DW_ASSIGN(const auto file, file::MappedFile::open(path));
     DW_ASSIGN(const wasm::ModuleFacts facts, wasm::inspect(file.bytes()));
+    Json imports = Json::array(), exports = Json::array(), refusals = Json::array();
+    for (const auto& item : facts.imports) imports.push_back(item.full_name());
+    for (const auto& item : facts.exports) exports.push_back(item.name);
+    for (const auto& refusal : facts.refusals) refusals.push_back(refusal.feature + ": " + refusal.why);
     return Json{{"kind", "guest module"},
                 {"hash", file::to_hex(facts.hash)},
                 {"memory_min_pages", facts.memory_min_pages},
                 {"mutates_tables", facts.mutates_tables},
-                {"imports", facts.imports},
-                {"exports", facts.exports},
-                {"refusals", facts.refusals}};
+                {"imports", imports},
+                {"exports", exports},
+                {"refusals", refusals}};
 }
 
 Result<Json> describe_sections(const InspectOptions& options) {

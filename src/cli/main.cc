@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
     add_run(app, exit_code);
     add_actor(app, exit_code);
     add_thaw(app, exit_code);
+    add_doctor(app, exit_code);
     add_inspect(app, exit_code);
     add_chain(app, exit_code);
     add_bench(app, exit_code);

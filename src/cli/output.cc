@@ -13,6 +13,12 @@ int report(const Error& error, Format format) {
     return 1;
 }
 
+void note_cache(const wasm::Module& module) {
+    const std::string& problem = module.compile_report().cache_problem;
+    if (problem.empty()) return;
+    std::fprintf(stderr, "driftwood: the guest was compiled anew: %s\n", printable(problem).c_str());
+}
+
 // Bytes that are not UTF-8 become U+FFFD: whatever a guest or a file says, the document stays valid.
 void print_json(const Json& json) {
     std::printf("%s\n", json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "wasm/instance.h"
 
 namespace driftwood::cli {
 
@@ -15,6 +16,9 @@ enum class Format { kText, kJson };
 
 // Prints the error ("driftwood: [operation] thing: …" on stderr, or {"error": …} on stdout) and returns exit code 1.
 int report(const Error& error, Format format);
+
+// A line on stderr when compiled guests could not be read from or put into the user's cache: it costs time only.
+void note_cache(const wasm::Module& module);
 
 void print_json(const Json& json);
 

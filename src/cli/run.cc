@@ -55,6 +55,7 @@ Result<void> run(const RunOptions& options) {
     }
     DW_ASSIGN(auto node, node::Node::create(options.talk.node, clock, entropy));
     DW_ASSIGN(auto live, node->spawn(std::move(guest), wasi_of(options)));
+    note_cache(*live.module);
     Conversation conversation(std::move(live));
     TalkOptions talk_options = options.talk;
     if (options.prompt) talk_options.say.insert(talk_options.say.begin(), *options.prompt);

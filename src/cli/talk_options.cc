@@ -17,6 +17,13 @@ void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--deadline", node.limits.turn_deadline_ms, "Longest turn of a guest, in ms")
         ->capture_default_str()
         ->check(CLI::Range(1, 3600 * 1000));
+    command.add_option("--fuel", node.limits.turn_fuel,
+                       "Longest turn of a guest, in instructions: it ends at the same one every time (0: no limit)");
+    command
+        .add_option(
+            "--module-cache", node.module_cache,
+            "Directory for compiled guests, private to you; auto: ~/.cache/driftwood/modules; off: compile each time")
+        ->capture_default_str();
     command.add_option("--say", say, "Say this instead of reading from the terminal (may be repeated)")
         ->allow_extra_args(false);  // what follows is no second message but the next argument
     command.add_option("--freeze", freeze, "Write the actor to this image at the end");

@@ -16,7 +16,7 @@ struct TalkOptions {
     std::vector<std::string> say;       // messages instead of an interactive conversation
     std::optional<std::string> freeze;  // image to write at the end
 
-    // Adds --threads, --isa, --memory-limit, --deadline, --say and --freeze.
+    // Adds --threads, --isa, --memory-limit, --deadline, --fuel, --module-cache, --say and --freeze.
     void add_to(CLI::App& command);
 };
 

@@ -19,10 +19,11 @@ void print_report(const node::ThawReport& report) {
         std::fprintf(stderr, "imported (%s) in %s: the file could have been changed by others while mapped\n",
                      report.imported->c_str(), human_ms(to_ms(report.import_ns)).c_str());
     }
-    std::fprintf(stderr, "thawed in %s (verified %s, compiled %s, mapped %s): %u tokens reused, %u to prefill again\n",
+    std::fprintf(stderr, "thawed in %s (verified %s, %s %s, mapped %s): %u tokens reused, %u to prefill again\n",
                  human_ms(to_ms(report.open_ns + report.verify_ns + report.compile_ns + report.map_ns)).c_str(),
-                 human_ms(to_ms(report.verify_ns)).c_str(), human_ms(to_ms(report.compile_ns)).c_str(),
-                 human_ms(to_ms(report.map_ns)).c_str(), report.tokens_reused, report.tokens_again);
+                 human_ms(to_ms(report.verify_ns)).c_str(), report.module_from_cache ? "code from cache" : "compiled",
+                 human_ms(to_ms(report.compile_ns)).c_str(), human_ms(to_ms(report.map_ns)).c_str(),
+                 report.tokens_reused, report.tokens_again);
 }
 
 Result<void> thaw(const ThawOptions& options) {
@@ -31,6 +32,7 @@ Result<void> thaw(const ThawOptions& options) {
     DW_ASSIGN(auto node, node::Node::create(options.talk.node, clock, entropy));
     DW_ASSIGN(auto thawed, node->thaw(options.image, !options.model_named));
     print_report(thawed.report);
+    note_cache(*thawed.live.module);
     Conversation conversation(std::move(thawed.live));
     return talk(conversation, options.talk);
 }

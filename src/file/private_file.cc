@@ -29,17 +29,6 @@ bool is_private_file(const struct stat& st) {
     return S_ISREG(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & kPermissionBits) == kPrivateFile;
 }
 
-Result<void> ensure_private_directory(const std::string& path) {
-    if (mkdir(path.c_str(), kPrivateDirectory) != 0 && errno != EEXIST) return errno_error("file.import", path);
-    struct stat st {};
-    if (lstat(path.c_str(), &st) != 0) return errno_error("file.import", path);
-    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & kPermissionBits & ~kPrivateDirectory) != 0) {
-        return error(ErrorCode::kInvalidArgument,
-                     "[file.import] " + path + ": want a directory of your own that nobody else may enter (mode 0700)");
-    }
-    return {};
-}
-
 // Copies [offset, offset + length) through this process, where the kernel cannot do it.
 Result<void> copy_by_hand(int from, int to, uint64_t offset, uint64_t length) {
     std::vector<uint8_t> buffer(std::min<uint64_t>(length, kCopyBytes));
@@ -115,6 +104,21 @@ bool is_committed_by_us(const std::string& path) {
     return lstat(path.c_str(), &st) == 0 && is_private_file(st);
 }
 
+Result<Fd> open_private_directory(const std::string& path) {
+    if (mkdir(path.c_str(), kPrivateDirectory) != 0 && errno != EEXIST) return errno_error("file.private", path);
+    Fd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat st {};
+    const bool is_directory = directory.valid() && fstat(directory.get(), &st) == 0;
+    if (!is_directory && errno != ENOTDIR && errno != ELOOP && errno != EACCES)
+        return errno_error("file.private", path);
+    if (!is_directory || st.st_uid != geteuid() || (st.st_mode & kPermissionBits & ~kPrivateDirectory) != 0) {
+        return error(
+            ErrorCode::kInvalidArgument,
+            "[file.private] " + path + ": want a directory of your own that nobody else may enter (mode 0700)");
+    }
+    return directory;
+}
+
 std::string_view import_method_name(ImportMethod method) {
     return method == ImportMethod::kReflinked ? "reflinked" : "copied";
 }
@@ -123,7 +127,7 @@ Result<Imported> import_file(const std::string& source, const std::string& priva
     const Fd from(::open(source.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
     if (!from.valid()) return errno_error("file.import", source);
     DW_ASSIGN(const uint64_t size, file_size(from.get(), source));
-    DW_TRY(ensure_private_directory(private_directory));
+    DW_TRY(open_private_directory(private_directory));
     Hash random;
     SystemEntropy().fill(random);
     Imported imported;

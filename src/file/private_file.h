@@ -18,6 +18,10 @@ bool is_committed_by_us(int fd);
 // The same of `path`, which must not be a symbolic link itself. False where there is no such file.
 bool is_committed_by_us(const std::string& path);
 
+// The directory `path`, open; made (0700) if there is none, in a parent that there is. kInvalidArgument for one that
+// others may enter, that is somebody else's or a symbolic link.
+Result<Fd> open_private_directory(const std::string& path);
+
 enum class ImportMethod {
     kReflinked,  // shares its blocks with the source until either changes; costs nothing
     kCopied,

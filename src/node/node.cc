@@ -35,6 +35,17 @@ std::string import_directory() {
     return (none ? std::filesystem::path("/tmp") : temporary).string() + "/driftwood-import";
 }
 
+// Where compiled guests are kept; empty: nowhere. A relative XDG_CACHE_HOME is to be ignored, its specification says.
+std::string module_cache(const std::string& option) {
+    if (option == "off") return {};
+    if (option != "auto") return option;
+    const char* cache = std::getenv("XDG_CACHE_HOME");
+    const char* home = std::getenv("HOME");
+    if (cache != nullptr && *cache == '/') return std::string(cache) + "/driftwood/modules";
+    if (home != nullptr && *home == '/') return std::string(home) + "/.cache/driftwood/modules";
+    return {};
+}
+
 struct OpenImage {
     std::shared_ptr<const file::SectionReader> reader;
     std::optional<std::string> imported;
@@ -85,7 +96,8 @@ Node::~Node() = default;
 
 Result<std::unique_ptr<Node>> Node::create(const NodeOptions& options, Clock& clock, Entropy& entropy) {
     std::unique_ptr<Node> node(new Node(options, clock, entropy));
-    DW_ASSIGN(node->runtime_, wasm::Runtime::create({}));
+    DW_ASSIGN(node->runtime_, wasm::Runtime::create({.fuel = options.limits.turn_fuel != 0,
+                                                     .module_cache = module_cache(options.module_cache)}));
     DW_ASSIGN(node->model_, load_model(options.model));
     DW_ASSIGN(node->engine_, compute::make_engine(options.engine, node->model_->spec(), {.threads = options.threads}));
     node->blocks_ = std::make_unique<session::BlockRefs>(node->engine_->pool());
@@ -140,6 +152,7 @@ Result<Node::Thawed> Node::thaw(const std::string& path, bool require_same_model
     DW_ASSIGN(const auto guest, open.reader->read("actor.module", file::DType::kU8));
     DW_ASSIGN(thawed.live.module, wasm::Module::compile(*runtime_, {guest.begin(), guest.end()}));
     thawed.report.compile_ns = watch.lap_ns();
+    thawed.report.module_from_cache = thawed.live.module->compile_report().from_cache;
     DW_ASSIGN(auto restored,
               actor::Actor::thaw(context(), *thawed.live.module, {.limits = options_.limits, .wasi = {}}, open.reader));
     thawed.report.map_ns = watch.lap_ns();

@@ -20,11 +20,12 @@
 namespace driftwood::node {
 
 struct NodeOptions {
-    std::string model = "demo";   // a GGUF file, or "demo" for the built-in one
-    std::string engine = "auto";  // a name of compute::engines(), or "auto"
-    std::string device = "cpu";   // for the guests' tensors: a name of compute::make_device
-    uint32_t threads = 0;         // 0: the cores this process may use
-    wasm::InstanceLimits limits;  // of every guest
+    std::string model = "demo";         // a GGUF file, or "demo" for the built-in one
+    std::string engine = "auto";        // a name of compute::engines(), or "auto"
+    std::string device = "cpu";         // for the guests' tensors: a name of compute::make_device
+    uint32_t threads = 0;               // 0: the cores this process may use
+    wasm::InstanceLimits limits;        // of every guest; turn_fuel other than 0 makes the runtime count fuel
+    std::string module_cache = "auto";  // a directory for compiled guests; "auto": the user's own; "off"
 };
 
 // An actor and the module it runs.
@@ -49,8 +50,9 @@ struct ThawReport {
     int64_t import_ns = 0;
     int64_t open_ns = 0;     // header and root hash checked
     int64_t verify_ns = 0;   // module, linear memory and states checked
-    int64_t compile_ns = 0;  // the guest's module compiled
-    int64_t map_ns = 0;      // instance made, memory and KV mapped
+    int64_t compile_ns = 0;  // the guest's module compiled, or its code read from the cache
+    bool module_from_cache = false;
+    int64_t map_ns = 0;  // instance made, memory and KV mapped
     uint32_t tokens_reused = 0;
     uint32_t tokens_again = 0;
     actor::ImageSummary summary;

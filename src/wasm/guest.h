@@ -35,6 +35,7 @@ struct Guest {
     WasiState wasi;
     bool in_birth = false;  // `start` or `_initialize` runs: calls that belong to a turn are refused
     std::optional<int32_t> exit_code;
+    std::optional<std::string> failure;  // why a host call could not do its work: ends the turn
 
     // The bytes [offset, offset + length) of linear memory; null when any of them is outside.
     uint8_t* at(uint32_t offset, uint64_t length) const {

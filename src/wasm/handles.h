@@ -1,4 +1,4 @@
-// Owners for Wasmtime's C objects, and its errors and traps as ours. For this folder only: includes Wasmtime.
+// Owners for Wasmtime's C objects, and the words of its errors. For this folder only: includes Wasmtime.
 #pragma once
 
 #include <wasmtime.h>
@@ -6,8 +6,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-
-#include "base/result.h"
 
 namespace driftwood::wasm {
 
@@ -32,12 +30,5 @@ inline std::string_view view(const wasm_byte_vec_t& bytes) { return {bytes.data,
 
 // Wasmtime's own words for an error.
 std::string message_of(const wasmtime_error_t* failure);
-
-// A trap during `operation` ("[wasm.turn] driftwood_start") as an Error: kDeadline when the epoch ran out (the message
-// names `deadline_ms`), else kTrap; with the guest's function names, innermost first.
-Error trap_error(std::string_view operation, const wasm_trap_t* trap, uint32_t deadline_ms);
-
-// A call that ended because of the runtime, not of the guest: kInternal, with the guest's function names.
-Error host_error(std::string_view operation, const wasmtime_error_t* failure);
 
 }  // namespace driftwood::wasm

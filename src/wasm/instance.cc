@@ -3,6 +3,7 @@
 #include "base/fp_environment.h"
 #include "wasm/instance_impl.h"
 #include "wasm/limits.h"
+#include "wasm/trap.h"
 
 namespace driftwood::wasm {
 namespace {
@@ -27,6 +28,10 @@ Result<void> check_limits(const ModuleImpl& module, const InstanceLimits& limits
     if (want > limits.memory_bytes) {
         return error(ErrorCode::kLimit, "[wasm.instance] memory: the module begins with " + std::to_string(want) +
                                             " bytes, the limit is " + std::to_string(limits.memory_bytes));
+    }
+    if (limits.turn_fuel != 0 && !module.runtime().counts_fuel()) {
+        return error(ErrorCode::kInvalidArgument,
+                     "[wasm.instance] turn_fuel: the runtime counts no fuel (RuntimeOptions::fuel)");
     }
     return {};
 }
@@ -56,7 +61,12 @@ InstanceImpl::InstanceImpl(const ModuleImpl& module, GuestHost& host, const Inst
     : module_(module),
       limits_(limits),
       memory_{.region = std::move(memory), .failure = std::nullopt},
-      guest_{.host = host, .memory = memory_.region, .wasi = {}, .in_birth = false, .exit_code = std::nullopt},
+      guest_{.host = host,
+             .memory = memory_.region,
+             .wasi = {},
+             .in_birth = false,
+             .exit_code = std::nullopt,
+             .failure = std::nullopt},
       store_(wasmtime_store_new(module.runtime().engine(), &guest_, nullptr)),
       context_(wasmtime_store_context(store_.get())) {}
 
@@ -79,7 +89,7 @@ Result<void> InstanceImpl::instantiate() {
     const ErrorPtr failure(wasmtime_instance_pre_instantiate(module_.instance_pre(), context_, &instance_, &trapped));
     const TrapPtr trap(trapped);
     if (failure) return error(ErrorCode::kLimit, "[wasm.instance] " + message_of(failure.get()));
-    if (trap) return trap_error("[wasm.instance]", trap.get(), limits_.turn_deadline_ms);
+    if (trap) return end_by("[wasm.instance]", trap.get());
     return {};
 }
 
@@ -155,9 +165,11 @@ Result<void> InstanceImpl::run(const wasmtime_func_t& function, std::string_view
     {
         const FpEnvironment environment;
         const TurnClock clock(module_.runtime().ticker(), context_, limits_.turn_deadline_ms);
+        set_fuel();
         running_ = true;
         failure.reset(wasmtime_func_call_unchecked(context_, &function, values, std::size(values), &trapped));
         running_ = false;
+        take_fuel();
     }
     const TrapPtr trap(trapped);
     DW_TRY(check_intact(what));  // before anything else: what the guest did may come of zeros that it read
@@ -168,7 +180,29 @@ Result<void> InstanceImpl::run(const wasmtime_func_t& function, std::string_view
     }
     if (!failure && !trap) return {};
     if (guest_.exit_code) return {};  // proc_exit leaves by a trap
-    dead_ = failure ? host_error(what, failure.get()) : trap_error(what, trap.get(), limits_.turn_deadline_ms);
+    if (trap) return end_by(what, trap.get());
+    dead_ = host_error(what, guest_.failure.value_or("the engine failed"), failure.get(), module_.original_bytes());
+    return *dead_;
+}
+
+void InstanceImpl::set_fuel() {
+    if (!module_.runtime().counts_fuel()) return;
+    const ErrorPtr failure(
+        wasmtime_context_set_fuel(context_, limits_.turn_fuel != 0 ? limits_.turn_fuel : UINT64_MAX));
+    CHECK(!failure);  // only of an engine that does not count
+}
+
+void InstanceImpl::take_fuel() {
+    uint64_t left = 0;
+    if (!module_.runtime().counts_fuel()) return;
+    const ErrorPtr failure(wasmtime_context_get_fuel(context_, &left));
+    CHECK(!failure);
+    fuel_used_ = (limits_.turn_fuel != 0 ? limits_.turn_fuel : UINT64_MAX) - left;
+}
+
+Error InstanceImpl::end_by(std::string_view what, const wasm_trap_t* trap) {
+    trap_ = trap_of(trap, module_.original_bytes());
+    dead_ = trap_error(what, *trap_, limits_);
     return *dead_;
 }
 

@@ -30,6 +30,9 @@ namespace driftwood::wasm {
 
 struct RuntimeOptions {
     uint32_t epoch_ms = 5;  // how often running guests look whether their deadline has passed
+    bool fuel = false;      // count what guests execute, for InstanceLimits::turn_fuel; makes them slower
+    std::string module_cache =
+        {};  // directory of compiled modules, private to this user (file/private_cache.h); "": none
 };
 
 class Runtime {
@@ -41,18 +44,56 @@ class Runtime {
     Runtime() = default;
 };
 
-// What a module imports, exports and needs, and why it cannot run or be frozen, if so.
-struct ModuleFacts {
-    file::Hash hash{};  // blake3 of the original bytes
-    uint32_t memory_min_pages = 0;
-    std::optional<uint32_t> memory_max_pages;
-    std::vector<std::string> imports;  // "driftwood.receive", "wasi_snapshot_preview1.fd_write"
-    std::vector<std::string> exports;
-    std::vector<std::string> refusals;  // "threads: shared memory cannot be frozen", …; empty: good
-    bool mutates_tables = false;
+struct ModuleImport {
+    std::string module;
+    std::string name;
+    std::string kind;  // "func", "table", "memory", "global", "tag"
+    std::string type;  // of a function: "(i32, i64) -> (i32)"
+    std::string full_name() const { return module + "." + name; }
 };
 
+struct ModuleExport {
+    std::string name;
+    std::string kind;
+    std::string type;
+};
+
+// Why a module cannot be frozen, and so is not loaded.
+struct Refusal {
+    std::string feature;  // "shared memory"
+    std::string why;
+};
+
+// What a module imports, exports and needs.
+struct ModuleFacts {
+    file::Hash hash{};  // blake3 of the original bytes
+    uint64_t size_bytes = 0;
+    uint64_t code_bytes = 0;
+    uint64_t functions = 0;  // imports included
+    uint64_t memory_min_pages = 0;
+    std::optional<uint64_t> memory_max_pages;
+    std::vector<ModuleImport> imports;
+    std::vector<ModuleExport> exports;
+    std::vector<Refusal> refusals;
+    std::vector<uint64_t> tables;  // how many elements each begins with
+    uint64_t globals = 0;
+    uint64_t mutable_globals = 0;
+    bool mutates_tables = false;
+    bool has_start = false;
+    bool has_names = false;  // a name section: traps name functions
+    bool has_lines = false;  // DWARF: traps name files and lines
+    std::vector<std::string>
+        features;  // proposals that it needs ("SIMD"); known to inspect() only, of a module not refused
+};
+
+// kInvalidArgument: not a core module.
 Result<ModuleFacts> inspect(std::span<const uint8_t> bytes);
+
+// Where a module's code came from. A cache that cannot be used costs time only, so that is no error.
+struct CompileReport {
+    bool from_cache = false;
+    std::string cache_problem;  // why the cache was not used or not filled; empty: it was, or there is none
+};
 
 class Module {
   public:
@@ -62,6 +103,7 @@ class Module {
     virtual ~Module() = default;
     virtual const ModuleFacts& facts() const = 0;
     virtual std::span<const uint8_t> original_bytes() const = 0;  // what an image stores as actor.module
+    virtual const CompileReport& compile_report() const = 0;
 
   protected:
     Module() = default;
@@ -71,11 +113,41 @@ struct InstanceLimits {
     uint64_t memory_bytes = 256ull << 20;  // linear memory; growth beyond fails with -1 inside the guest
     uint32_t table_elements = 1 << 16;
     uint32_t turn_deadline_ms = 2000;  // a turn that takes longer traps
+    uint64_t turn_fuel = 0;  // a turn that executes more traps, always at the same instruction; 0: no limit, else the
+                             // Runtime counts fuel. About one unit for an instruction
 };
 
 struct WasiOptions {
     std::vector<std::string> args;         // args[0] is the program's name
     std::vector<std::string> environment;  // "NAME=value"
+};
+
+enum class TrapKind : uint8_t {
+    kUnreachable,
+    kMemoryBounds,
+    kTableBounds,
+    kNullCall,
+    kBadSignature,
+    kDivideByZero,
+    kIntegerOverflow,
+    kBadConversion,
+    kStackOverflow,
+    kDeadline,   // turn_deadline_ms
+    kOutOfFuel,  // turn_fuel
+    kOther,
+};
+
+// A place in the guest; what the module's name section and DWARF say about it.
+struct TrapFrame {
+    std::string function;  // demangled; "function 7" where there is no name
+    std::string file;      // empty: unknown
+    uint32_t line = 0;     // 0: unknown
+    uint32_t column = 0;   // 0: unknown
+};
+
+struct Trap {
+    TrapKind kind = TrapKind::kOther;
+    std::vector<TrapFrame> frames;  // innermost first; functions that were inlined have frames of their own
 };
 
 class Instance {
@@ -99,6 +171,11 @@ class Instance {
     virtual Result<void> call(std::string_view export_name) = 0;
     // proc_exit was called: the actor has stopped, with this code.
     virtual std::optional<int32_t> exit_code() const = 0;
+
+    // The trap that ended its life, if one did. A trap at birth is in the Error of create() only.
+    virtual const std::optional<Trap>& trap() const = 0;
+    // What the last turn executed, in units of fuel; 0 unless the Runtime counts.
+    virtual uint64_t fuel_used() const = 0;
 
     virtual memory::Region& memory() = 0;
     // Where Wasmtime has linear memory now: what compiled guest code adds its offsets to. It is the Region's base.

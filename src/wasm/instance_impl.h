@@ -23,6 +23,9 @@ class InstanceImpl final : public Instance {
     Result<void> call(std::string_view export_name) override;
     std::optional<int32_t> exit_code() const override { return guest_.exit_code; }
 
+    const std::optional<Trap>& trap() const override { return trap_; }
+    uint64_t fuel_used() const override { return fuel_used_; }
+
     memory::Region& memory() override { return memory_.region; }
     const uint8_t* guest_base() const override { return wasmtime_memory_data(context_, &wasm_memory_); }
     std::optional<std::span<uint8_t>> range(GuestRange range) override;
@@ -43,6 +46,9 @@ class InstanceImpl final : public Instance {
     Result<void> run_export(const std::string& name);
     Result<void> run(const wasmtime_func_t& function, std::string_view name, const int64_t* arguments, size_t count);
 
+    void set_fuel();
+    void take_fuel();
+    Error end_by(std::string_view what, const wasm_trap_t* trap);
     Result<void> check_intact(const std::string& what);
 
     // snapshot.cc
@@ -68,6 +74,8 @@ class InstanceImpl final : public Instance {
     wasmtime_func_t complete_{};
     bool running_ = false;
     std::optional<Error> dead_;  // what ended its life
+    std::optional<Trap> trap_;   // if it was a trap
+    uint64_t fuel_used_ = 0;
 };
 
 }  // namespace driftwood::wasm

@@ -20,6 +20,7 @@ inline constexpr uint64_t kMemoryGuardBytes = uint64_t{32} << 20;
 inline constexpr size_t kGuestStackBytes = size_t{1} << 20;
 
 inline constexpr size_t kMaxModuleBytes = size_t{64} << 20;
+inline constexpr uint64_t kModuleCacheBytes = uint64_t{256} << 20;  // compiled modules of a user, all together
 
 inline constexpr uint32_t kMaxLogBytes = DRIFTWOOD_MAX_LOG_BYTES;
 inline constexpr uint32_t kMaxRandomBytes = DRIFTWOOD_MAX_RANDOM_BYTES;  // and of WASI's random_get

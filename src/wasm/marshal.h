@@ -268,10 +268,11 @@ wasm_trap_t* host_callback(void*, wasmtime_caller_t* caller, wasmtime_val_raw_t*
         }
         return put_result(guest, values, Function::call(guest, args));
     } catch (const std::exception& failure) {
-        return host_trap(std::string("the runtime failed: ") + failure.what());
+        guest.failure = std::string("the runtime failed: ") + failure.what();
     } catch (...) {
-        return host_trap("the runtime failed");
+        guest.failure = "the runtime failed";
     }
+    return host_trap(*guest.failure);
 }
 
 template <auto F, When kWhen = When::kAlways>

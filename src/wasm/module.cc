@@ -2,73 +2,25 @@
 #include <cstring>
 
 #include "file/private_file.h"
-#include "wasm/host_calls.h"
+#include "wasm/compile.h"
+#include "wasm/diagnose.h"
 #include "wasm/limits.h"
 #include "wasm/module_impl.h"
 
 namespace driftwood::wasm {
 namespace {
 
-constexpr std::string_view kNoArguments = "() -> ()";
-
-struct RequiredExport {
-    std::string_view name;
-    std::string_view type;
-    bool required;
-};
-constexpr RequiredExport kExports[] = {
-    {"driftwood_start", kNoArguments, true},
-    {"driftwood_complete", "(i64, i64) -> ()", true},
-    {"_initialize", kNoArguments, false},
-};
-
-std::string list(const std::vector<std::string>& lines) {
-    std::string text;
-    for (const std::string& line : lines) text += (text.empty() ? "" : "; ") + line;
-    return text;
-}
-
-Result<void> check_import(const wasm_importtype_t* import) {
-    const std::string module(view(*wasm_importtype_module(import)));
-    const std::string name(view(*wasm_importtype_name(import)));
-    const wasm_functype_t* type = wasm_externtype_as_functype_const(wasm_importtype_type(import));
-    if (type == nullptr) {
-        return error(ErrorCode::kInvalidArgument,
-                     "[wasm.compile] import " + module + "." + name + ": only functions can be imported");
-    }
-    const HostCall* call = find_host_call(module, name);
-    if (call == nullptr) {
-        return error(ErrorCode::kInvalidArgument, "[wasm.compile] import " + module + "." + name +
-                                                      ": this runtime does not have it (driftwood.* and "
-                                                      "wasi_snapshot_preview1.* are listed in docs/abi.md)");
-    }
-    if (const std::string want = signature_text(*call), got = signature_text(type); want != got) {
-        return error(ErrorCode::kInvalidArgument, "[wasm.compile] import " + module + "." + name + ": want type " +
-                                                      want + ", the module says " + got);
-    }
-    return {};
-}
-
-Result<void> check_imports(const wasmtime_module_t* module) {
-    wasm_importtype_vec_t imports;
-    wasmtime_module_imports(module, &imports);
-    Result<void> verdict;
-    for (size_t i = 0; i < imports.size && verdict.ok(); i++) verdict = check_import(imports.data[i]);
-    wasm_importtype_vec_delete(&imports);
-    return verdict;
-}
-
 // Cheap, and before anything is compiled.
-Result<ModuleFacts> accept(std::span<const uint8_t> bytes) {
+Result<Rewritten> accept(std::span<const uint8_t> bytes) {
     if (bytes.size() > kMaxModuleBytes) {
         return error(ErrorCode::kLimit, "[wasm.compile] module: want at most " + std::to_string(kMaxModuleBytes) +
                                             " bytes, got " + std::to_string(bytes.size()));
     }
-    DW_ASSIGN(ModuleFacts facts, inspect(bytes));
-    if (!facts.refusals.empty()) {
-        return error(ErrorCode::kUnsupported, "[wasm.compile] " + list(facts.refusals));
+    DW_ASSIGN(Rewritten rewritten, rewrite(bytes));
+    if (const auto problems = interface_problems(rewritten.facts); !problems.empty()) {
+        return error(ErrorCode::kInvalidArgument, "[wasm.compile] " + text_of(problems));
     }
-    return facts;
+    return rewritten;
 }
 
 }  // namespace
@@ -80,17 +32,9 @@ Result<std::unique_ptr<Module>> Module::compile(Runtime& runtime, std::vector<ui
 
 Result<std::unique_ptr<ModuleImpl>> ModuleImpl::make(RuntimeImpl& runtime, std::vector<uint8_t> bytes) {
     std::unique_ptr<ModuleImpl> self(new ModuleImpl(runtime, std::move(bytes)));
-    DW_ASSIGN(self->facts_, accept(self->bytes_));
-    DW_ASSIGN(self->rewritten_, rewrite(self->bytes_));
+    DW_ASSIGN(self->rewritten_, accept(self->bytes_));
 
-    wasmtime_module_t* compiled = nullptr;
-    const std::vector<uint8_t>& wasm = self->rewritten_.module;
-    if (const ErrorPtr failure(wasmtime_module_new(runtime.engine(), wasm.data(), wasm.size(), &compiled)); failure) {
-        return error(ErrorCode::kInvalidArgument, "[wasm.compile] " + message_of(failure.get()));
-    }
-    const ModulePtr module(compiled);
-    DW_TRY(check_imports(module.get()));
-    DW_TRY(self->check_exports(module.get()));
+    DW_ASSIGN(const ModulePtr module, compile_code(runtime, self->rewritten_.module, self->compile_report_));
 
     wasmtime_instance_pre_t* pre = nullptr;
     if (const ErrorPtr failure(wasmtime_linker_instantiate_pre(runtime.linker(), module.get(), &pre)); failure) {
@@ -102,44 +46,11 @@ Result<std::unique_ptr<ModuleImpl>> ModuleImpl::make(RuntimeImpl& runtime, std::
     return Result<std::unique_ptr<ModuleImpl>>(std::move(self));
 }
 
-Result<void> ModuleImpl::check_exports(const wasmtime_module_t* module) {
-    bool has_memory = false;
-    std::vector<std::string_view> missing;
-    for (const RequiredExport& want : kExports) {
-        if (want.required) missing.push_back(want.name);
-    }
-    wasm_exporttype_vec_t exports;
-    wasmtime_module_exports(module, &exports);
-    Result<void> verdict;
-    for (size_t i = 0; i < exports.size; i++) {
-        const std::string name(view(*wasm_exporttype_name(exports.data[i])));
-        const wasm_externtype_t* what = wasm_exporttype_type(exports.data[i]);
-        has_memory |= name == "memory" && wasm_externtype_kind(what) == WASM_EXTERN_MEMORY;
-        const wasm_functype_t* function = wasm_externtype_as_functype_const(what);
-        if (function == nullptr) continue;
-        const std::string type = signature_text(function);
-        if (type == kNoArguments) functions_.push_back(name);
-        const auto* want = std::find_if(std::begin(kExports), std::end(kExports),
-                                        [&](const RequiredExport& e) { return e.name == name; });
-        if (want == std::end(kExports)) continue;
-        std::erase(missing, want->name);
-        if (type != want->type) {
-            std::string message = "[wasm.compile] export " + name + ": want type ";
-            message.append(want->type).append(", the module says ").append(type);
-            verdict = error(ErrorCode::kInvalidArgument, std::move(message));
-        }
-    }
-    wasm_exporttype_vec_delete(&exports);
-    if (!has_memory) missing.push_back("memory");
-    if (verdict.ok() && !missing.empty()) {
-        return error(ErrorCode::kInvalidArgument,
-                     "[wasm.compile] export " + std::string(missing.front()) + ": the module lacks it");
-    }
-    return verdict;
-}
-
 bool ModuleImpl::exports_function(std::string_view name) const {
-    return std::find(functions_.begin(), functions_.end(), name) != functions_.end();
+    const auto& exports = facts().exports;
+    return std::any_of(exports.begin(), exports.end(), [&](const ModuleExport& item) {
+        return item.name == name && item.kind == "func" && item.type == kNoArguments;
+    });
 }
 
 const IndexedExport* ModuleImpl::find_function(uint32_t index) const {

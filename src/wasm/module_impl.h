@@ -24,8 +24,9 @@ class ModuleImpl final : public Module {
   public:
     static Result<std::unique_ptr<ModuleImpl>> make(RuntimeImpl& runtime, std::vector<uint8_t> bytes);
 
-    const ModuleFacts& facts() const override { return facts_; }
+    const ModuleFacts& facts() const override { return rewritten_.facts; }
     std::span<const uint8_t> original_bytes() const override { return bytes_; }
+    const CompileReport& compile_report() const override { return compile_report_; }
 
     RuntimeImpl& runtime() const { return runtime_; }
     const wasmtime_instance_pre_t* instance_pre() const { return instance_pre_.get(); }
@@ -38,16 +39,14 @@ class ModuleImpl final : public Module {
 
   private:
     ModuleImpl(RuntimeImpl& runtime, std::vector<uint8_t> bytes) : runtime_(runtime), bytes_(std::move(bytes)) {}
-    Result<void> check_exports(const wasmtime_module_t* module);
     Result<void> make_birth();
 
     RuntimeImpl& runtime_;
     std::vector<uint8_t> bytes_;
-    ModuleFacts facts_;
     Rewritten rewritten_;
+    CompileReport compile_report_;
     InstancePrePtr instance_pre_;
-    std::vector<std::string> functions_;  // exports that are () -> ()
-    memory::SharedFile birth_;            // the runs one after the other; null when there is no data
+    memory::SharedFile birth_;  // the runs one after the other; null when there is no data
     std::vector<BirthRun> birth_runs_;
 };
 

@@ -22,8 +22,14 @@ TEST(Module, reports_what_a_guest_imports_and_exports) {
     EXPECT_EQ(facts.hash, file::blake3(bytes));
     EXPECT_EQ(facts.memory_min_pages, 1u);
     EXPECT_EQ(facts.memory_max_pages, 16u);
-    EXPECT_EQ(facts.imports, (std::vector<std::string>{"driftwood.now", "wasi_snapshot_preview1.proc_exit"}));
-    EXPECT_EQ(facts.exports, (std::vector<std::string>{"memory", "driftwood_start", "driftwood_complete"}));
+    ASSERT_EQ(facts.imports.size(), 2u);
+    EXPECT_EQ(facts.imports[0].full_name(), "driftwood.now");
+    EXPECT_EQ(facts.imports[0].type, "() -> (i64)");
+    EXPECT_EQ(facts.imports[1].full_name(), "wasi_snapshot_preview1.proc_exit");
+    ASSERT_EQ(facts.exports.size(), 3u);
+    EXPECT_EQ(facts.exports[0].kind, "memory");
+    EXPECT_EQ(facts.exports[2].name, "driftwood_complete");
+    EXPECT_EQ(facts.exports[2].type, "(i64, i64) -> ()");
     EXPECT_TRUE(facts.refusals.empty());
     EXPECT_FALSE(facts.mutates_tables);
 }

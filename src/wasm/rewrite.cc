@@ -47,20 +47,39 @@ void read_facts(const json& facts, Rewritten& out) {
     }
 }
 
-ModuleFacts module_facts(const json& report) {
+void read_sections(const json& report, ModuleFacts& facts) {
+    for (const json& section : report.at("custom_sections")) {
+        facts.has_names |= section.at("name") == "name";
+        facts.has_lines |= section.at("name") == ".debug_line";
+    }
+}
+
+ModuleFacts module_facts(std::span<const uint8_t> bytes, const json& report) {
     ModuleFacts facts;
+    facts.hash = file::blake3(bytes);
+    facts.size_bytes = bytes.size();
+    facts.code_bytes = report.at("code_bytes");
+    facts.functions = report.at("functions");
     for (const json& item : report.at("imports")) {
-        facts.imports.push_back(item.at("module").get<std::string>() + "." + item.at("name").get<std::string>());
+        facts.imports.push_back({item.at("module"), item.at("name"), item.at("kind"), item.at("type")});
     }
-    for (const json& item : report.at("exports")) facts.exports.push_back(item.at("name"));
-    for (const json& item : report.at("refusals")) {
-        facts.refusals.push_back(item.at("feature").get<std::string>() + ": " + item.at("why").get<std::string>());
+    for (const json& item : report.at("exports")) {
+        facts.exports.push_back({item.at("name"), item.at("kind"), item.at("type")});
     }
+    for (const json& item : report.at("refusals")) facts.refusals.push_back({item.at("feature"), item.at("why")});
     if (const json& memories = report.at("memories"); !memories.empty()) {
-        facts.memory_min_pages = memories[0].at("min").get<uint64_t>();
+        facts.memory_min_pages = memories[0].at("min");
         facts.memory_max_pages = optional_number(memories[0].at("max"));
     }
+    for (const json& table : report.at("tables")) facts.tables.push_back(table.at("min"));
+    for (const json& global : report.at("globals")) {
+        ++facts.globals;
+        facts.mutable_globals += global.at("mutable").get<bool>() ? 1 : 0;
+    }
     facts.mutates_tables = report.at("mutates_tables");
+    facts.has_start = !report.at("start").is_null();
+    read_sections(report, facts);
+    for (const json& feature : report.at("features")) facts.features.push_back(feature);
     return facts;
 }
 
@@ -76,9 +95,7 @@ Result<ModuleFacts> inspect(std::span<const uint8_t> bytes) {
     const int32_t status = dwd_wasm_inspect(bytes.data(), bytes.size(), report.out(), message.out());
     if (status != DWD_OK) return failure(status, message);
     try {
-        ModuleFacts facts = module_facts(json::parse(report.bytes()));
-        facts.hash = file::blake3(bytes);
-        return facts;
+        return module_facts(bytes, json::parse(report.bytes()));
     } catch (const json::exception& problem) {
         return bad_report(problem);
     }
@@ -96,7 +113,9 @@ Result<Rewritten> rewrite(std::span<const uint8_t> bytes) {
     out.module.assign(module.bytes().begin(), module.bytes().end());
     out.birth_bytes.assign(birth.bytes().begin(), birth.bytes().end());
     try {
-        read_facts(json::parse(facts.bytes()), out);
+        const json report = json::parse(facts.bytes());
+        read_facts(report, out);
+        out.facts = module_facts(bytes, report.at("module"));
     } catch (const json::exception& problem) {
         return bad_report(problem);
     }

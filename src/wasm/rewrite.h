@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "wasm/instance.h"
 
 namespace driftwood::wasm {
 
@@ -31,6 +32,7 @@ struct Rewritten {
     Rewritten(Rewritten&&) = default;  // not copied: `birth` points into `birth_bytes`
     Rewritten& operator=(Rewritten&&) = default;
 
+    ModuleFacts facts;  // of the original
     std::vector<uint8_t> module;
     std::vector<uint8_t> birth_bytes;
     std::vector<BirthPiece> birth;  // later pieces overwrite earlier ones

@@ -11,7 +11,7 @@ namespace {
 constexpr uint32_t kMaxEpochMs = 1000;
 
 // Owned by the engine that is made from it.
-wasm_config_t* make_config() {
+wasm_config_t* make_config(const RuntimeOptions& options) {
     wasm_config_t* config = wasm_config_new();
     wasmtime_config_strategy_set(config, WASMTIME_STRATEGY_CRANELIFT);
     wasmtime_config_cranelift_opt_level_set(config, WASMTIME_OPT_LEVEL_SPEED);
@@ -31,6 +31,7 @@ wasm_config_t* make_config() {
     wasmtime_config_memory_guard_size_set(config, kMemoryGuardBytes);
 
     wasmtime_config_epoch_interruption_set(config, true);
+    wasmtime_config_consume_fuel_set(config, options.fuel);
     wasmtime_config_max_wasm_stack_set(config, kGuestStackBytes);
 
     // What a snapshot can hold, and nothing else. (Garbage collection, exceptions and threads are not compiled in.)
@@ -93,6 +94,17 @@ void EpochTicker::loop() {
     }
 }
 
+RuntimeImpl::RuntimeImpl(EnginePtr engine, const RuntimeOptions& options)
+    : engine_(std::move(engine)), ticker_(engine_.get(), options.epoch_ms), counts_fuel_(options.fuel) {
+    if (options.module_cache.empty()) return;
+    auto cache = file::PrivateCache::open(options.module_cache, kModuleCacheBytes);
+    if (cache.ok()) {
+        cache_.emplace(*std::move(cache));
+    } else {
+        cache_problem_ = cache.error().message;
+    }
+}
+
 Result<void> RuntimeImpl::define_host_calls() {
     linker_.reset(wasmtime_linker_new(engine_.get()));
     for (const HostCall& call : host_calls()) {
@@ -110,7 +122,7 @@ Result<std::unique_ptr<Runtime>> Runtime::create(RuntimeOptions options) {
         return error(ErrorCode::kInvalidArgument, "[wasm.runtime] epoch_ms: want 1 to " + std::to_string(kMaxEpochMs) +
                                                       ", got " + std::to_string(options.epoch_ms));
     }
-    EnginePtr engine(wasm_engine_new_with_config(make_config()));
+    EnginePtr engine(wasm_engine_new_with_config(make_config(options)));
     if (!engine) return error(ErrorCode::kInternal, "[wasm.runtime] Wasmtime refused its configuration");
     auto runtime = std::make_unique<RuntimeImpl>(std::move(engine), options);
     DW_TRY(runtime->define_host_calls());

@@ -6,10 +6,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
 
+#include "file/private_cache.h"
 #include "wasm/handles.h"
 #include "wasm/instance.h"
 
@@ -45,19 +48,24 @@ class EpochTicker {
 
 class RuntimeImpl final : public Runtime {
   public:
-    explicit RuntimeImpl(EnginePtr engine, RuntimeOptions options)
-        : engine_(std::move(engine)), ticker_(engine_.get(), options.epoch_ms) {}
+    RuntimeImpl(EnginePtr engine, const RuntimeOptions& options);
 
     wasm_engine_t* engine() const { return engine_.get(); }
     EpochTicker& ticker() { return ticker_; }
     // Every host call, defined; modules are linked against it.
     Result<void> define_host_calls();
     const wasmtime_linker_t* linker() const { return linker_.get(); }
+    bool counts_fuel() const { return counts_fuel_; }
+    const file::PrivateCache* cache() const { return cache_ ? &*cache_ : nullptr; }
+    const std::string& cache_problem() const { return cache_problem_; }
 
   private:
     EnginePtr engine_;
     LinkerPtr linker_;
     EpochTicker ticker_;
+    const bool counts_fuel_;
+    std::optional<file::PrivateCache> cache_;
+    std::string cache_problem_;
 };
 
 // What an image's memory depends on beside the module: guests compute the same bits under the same settings only.

@@ -29,6 +29,11 @@ pub struct Facts<'a> {
     pub data: Vec<Data<'a>>,
     pub elements: Vec<Element<'a>>,
     pub start: Option<u32>,
+    /// Names and sizes.
+    pub custom: Vec<(&'a str, usize)>,
+    pub code_bytes: usize,
+    /// The most loops that lie inside each other, each in the one before.
+    pub nested_loops: usize,
     /// How often each instruction of `watched` occurs.
     pub uses: BTreeMap<&'static str, u64>,
     /// Functions whose reference can come to lie in a table: named by element segments, `ref.func` or exports.
@@ -135,6 +140,8 @@ impl<'a> Facts<'a> {
                     self.data.push(data?);
                 }
             }
+            Payload::CustomSection(section) => self.custom.push((section.name(), section.data().len())),
+            Payload::CodeSectionStart { size, .. } => self.code_bytes = size as usize,
             Payload::CodeSectionEntry(body) => self.take_code(body)?,
             _ => {}
         }
@@ -185,8 +192,26 @@ impl<'a> Facts<'a> {
     }
 
     fn take_code(&mut self, body: wasmparser::FunctionBody<'a>) -> Result<()> {
+        // Which of the open blocks are loops.
+        let (mut open, mut loops) = (Vec::new(), 0);
         for op in body.get_operators_reader()? {
-            self.take_operator(&op?);
+            let op = op?;
+            match op {
+                Operator::Loop { .. } => {
+                    open.push(true);
+                    loops += 1;
+                    self.nested_loops = self.nested_loops.max(loops);
+                }
+                Operator::Block { .. } | Operator::If { .. } => open.push(false),
+                Operator::TryTable { .. } | Operator::Try { .. } => open.push(false),
+                Operator::End | Operator::Delegate { .. } => {
+                    if open.pop() == Some(true) {
+                        loops -= 1;
+                    }
+                }
+                _ => {}
+            }
+            self.take_operator(&op);
         }
         Ok(())
     }

@@ -4,16 +4,19 @@ mod facts;
 mod refuse;
 mod report;
 mod rewrite;
+mod source;
 
-use crate::abi::{bytes, check, give, guard, Buf};
+use crate::abi::{bytes, check, give, guard, slice, Buf};
 
 /// # Safety
 /// See the header.
 #[no_mangle]
 pub unsafe extern "C" fn dwd_wasm_inspect(module: *const u8, len: usize, report: *mut Buf, error: *mut Buf) -> i32 {
     guard(error, || {
-        let (facts, refusals) = refuse::judge(bytes(module, len)?)?;
-        give(report, report::report(&facts, &refusals).to_string().into_bytes())
+        let module = bytes(module, len)?;
+        let (facts, refusals) = refuse::judge(module)?;
+        let features = if refusals.is_empty() { refuse::features_used(module) } else { Vec::new() };
+        give(report, report::report(&facts, &features, &refusals).to_string().into_bytes())
     })
 }
 
@@ -36,5 +39,22 @@ pub unsafe extern "C" fn dwd_wasm_rewrite(
         give(rewritten, result.module)?;
         give(birth, result.birth)?;
         give(facts, result.facts.to_string().into_bytes())
+    })
+}
+
+/// # Safety
+/// See the header.
+#[no_mangle]
+pub unsafe extern "C" fn dwd_wasm_source(
+    module: *const u8,
+    len: usize,
+    frames: *const source::CodePlace,
+    count: usize,
+    report: *mut Buf,
+    error: *mut Buf,
+) -> i32 {
+    guard(error, || {
+        let found = source::source(bytes(module, len)?, slice(frames, count)?)?;
+        give(report, found.to_string().into_bytes())
     })
 }

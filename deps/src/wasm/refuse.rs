@@ -12,6 +12,10 @@ pub const RESERVED: &str = "__dw_";
 
 const WASM_PAGE: u64 = 65536;
 
+/// The engine's work grows with the square of how deep loops lie in each other: at some ten thousands, which fit into a
+/// few kilobytes, it would compile for minutes.
+const MAX_NESTED_LOOPS: usize = 250;
+
 #[derive(Debug)]
 pub struct Refusal {
     pub feature: String,
@@ -39,6 +43,23 @@ pub fn validate(module: &[u8], features: WasmFeatures) -> wasmparser::Result<()>
     Validator::new_with_features(features).validate_all(module).map(|_| ())
 }
 
+/// The proposals beyond the first version of WebAssembly that a valid module does not do without. One validation each.
+pub fn features_used(module: &[u8]) -> Vec<&'static str> {
+    const TABLE: &[(WasmFeatures, &str)] = &[
+        (WasmFeatures::MUTABLE_GLOBAL, "mutable globals imported or exported"),
+        (WasmFeatures::SATURATING_FLOAT_TO_INT, "saturating float to integer"),
+        (WasmFeatures::SIGN_EXTENSION, "sign extension"),
+        (WasmFeatures::MULTI_VALUE, "multi-value"),
+        (WasmFeatures::BULK_MEMORY, "bulk memory"),
+        (WasmFeatures::REFERENCE_TYPES, "reference types"),
+        (WasmFeatures::SIMD, "SIMD"),
+        (WasmFeatures::TAIL_CALL, "tail calls"),
+        (WasmFeatures::EXTENDED_CONST, "extended constant expressions"),
+    ];
+    let needed = |(flag, _): &&(WasmFeatures, &str)| validate(module, guest_features() - *flag).is_err();
+    TABLE.iter().filter(needed).map(|(_, name)| *name).collect()
+}
+
 fn malformed(error: impl std::fmt::Display) -> Failure {
     Failure { kind: Kind::Invalid, message: format!("[wasm.validate] not a valid WebAssembly module: {error}") }
 }
@@ -58,6 +79,7 @@ fn explain(feature: WasmFeatures) -> (&'static str, &'static str) {
         (WasmFeatures::MULTI_MEMORY, "multiple memories", "guests have exactly one memory"),
         (WasmFeatures::RELAXED_SIMD, "relaxed SIMD", "its results depend on the machine"),
         (WasmFeatures::CUSTOM_PAGE_SIZES, "custom page sizes", "guests have 64 KiB pages"),
+        (WasmFeatures::WIDE_ARITHMETIC, "wide arithmetic", "the engine has it switched off"),
     ];
     let hit = TABLE.iter().find(|(flag, _, _)| feature.intersects(*flag));
     hit.map_or(("unsupported proposal", "the engine has it switched off"), |(_, name, why)| (name, why))
@@ -158,6 +180,15 @@ fn refuse_segments(facts: &Facts, out: &mut Vec<Refusal>) {
     }
 }
 
+fn refuse_nesting(facts: &Facts, out: &mut Vec<Refusal>) {
+    if facts.nested_loops > MAX_NESTED_LOOPS {
+        out.push(Refusal::new(
+            "nested loops",
+            format!("{} loops inside each other, at most {MAX_NESTED_LOOPS}", facts.nested_loops),
+        ));
+    }
+}
+
 fn refuse_names(facts: &Facts, out: &mut Vec<Refusal>) {
     if let Some(export) = facts.exports.iter().find(|e| e.name.starts_with(RESERVED)) {
         out.push(Refusal::new(
@@ -175,7 +206,7 @@ pub fn judge(module: &[u8]) -> Outcome<(Facts<'_>, Vec<Refusal>)> {
     let mut refusals = refused_proposals(module)?;
     let facts = Facts::collect(module).map_err(malformed)?;
     let mut more = Vec::new();
-    for rule in [refuse_imports, refuse_memories, refuse_references, refuse_segments, refuse_names] {
+    for rule in [refuse_imports, refuse_memories, refuse_references, refuse_segments, refuse_names, refuse_nesting] {
         rule(&facts, &mut more);
     }
     more.retain(|new| !refusals.iter().any(|old| old.feature == new.feature));

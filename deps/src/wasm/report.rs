@@ -5,6 +5,8 @@ use super::refuse::Refusal;
 use serde_json::{json, Value};
 use wasmparser::{DataKind, ElementKind, ExternalKind, FuncType, GlobalType, MemoryType, TableType, TypeRef};
 
+const MAX_LISTED: usize = 100;
+
 /// `(i32, i64) -> (i32)`, always with both parentheses.
 fn function(ty: Option<&FuncType>) -> String {
     let list = |types: &[wasmparser::ValType]| types.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ");
@@ -74,7 +76,12 @@ fn segments(facts: &Facts) -> (Value, Value) {
     (data, elements)
 }
 
-pub fn report(facts: &Facts, refusals: &[Refusal]) -> Value {
+/// A custom section's name and size; no more of them than a reader wants to see.
+fn custom_sections(facts: &Facts) -> Value {
+    facts.custom.iter().take(MAX_LISTED).map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect()
+}
+
+pub fn report(facts: &Facts, features: &[&str], refusals: &[Refusal]) -> Value {
     let memories: Vec<Value> = facts
         .memories
         .iter()
@@ -108,6 +115,10 @@ pub fn report(facts: &Facts, refusals: &[Refusal]) -> Value {
         "element_segments": elements,
         "start": facts.start,
         "uses": facts.uses,
+        "features": features,
+        "custom_sections": custom_sections(facts),
+        "functions": facts.functions.len(),
+        "code_bytes": facts.code_bytes,
         "mutates_tables": facts.mutates_tables(),
         "refusals": refusals,
     })

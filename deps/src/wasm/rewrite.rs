@@ -149,7 +149,7 @@ fn describe(facts: &Facts, added: &[Added], birth: Vec<Value>) -> Value {
         "mutates_tables": facts.mutates_tables(),
         "functions": functions,
         "birth": birth,
-        "module": report(facts, &[]),
+        "module": report(facts, &[], &[]),
     })
 }
 
