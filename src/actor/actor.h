@@ -136,6 +136,7 @@ struct ImageSummary {
     std::string created;
     std::string parent_image;
     std::string root_hash;
+    uint32_t activation_bits = 8;  // of the model it was made with
 };
 Result<ImageSummary> summarize(const file::SectionReader& image);
 

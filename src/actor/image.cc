@@ -76,6 +76,7 @@ Result<file::SectionWriter::Committed> ActorImpl::freeze(const std::string& path
     image.set_metadata("module_hash", file::to_hex(module_.facts().hash));
     image.set_metadata("model_name", context_.model.name());
     image.set_metadata("compute_identity", file::to_hex(context_.model.compute_identity()));
+    image.set_metadata("activation_bits", std::to_string(compute::bits_of(context_.model.spec().activation_bits)));
     image.set_metadata("text_identity", file::to_hex(context_.model.text_identity()));
     image.set_metadata("created", utc_now());
     image.set_metadata("parent_image", parent_image_);
@@ -110,6 +111,8 @@ Result<ImageSummary> summarize(const file::SectionReader& image) {
     DW_ASSIGN(summary.created, image.require_metadata("created"));
     DW_ASSIGN(summary.parent_image, image.require_metadata("parent_image"));
     DW_ASSIGN(summary.root_hash, image.require_metadata("root_hash"));
+    const auto bits = image.metadata().find("activation_bits");
+    if (bits != image.metadata().end() && bits->second == "16") summary.activation_bits = 16;
     return summary;
 }
 

@@ -24,6 +24,7 @@ Json describe_model(const model::Model& model) {
             {"name", model.name()},
             {"compute_identity", file::to_hex(model.compute_identity())},
             {"text_identity", file::to_hex(model.text_identity())},
+            {"activation_bits", compute::bits_of(spec.activation_bits)},
             {"layers", spec.layers},
             {"d_model", spec.d_model},
             {"heads", spec.heads},

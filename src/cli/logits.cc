@@ -2,9 +2,11 @@
 // machines.
 #include <chrono>
 #include <cstdio>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/talk_options.h"
 #include "compute/engine.h"
 #include "file/section.h"
 #include "node/node.h"
@@ -17,6 +19,7 @@ struct LogitsOptions {
     std::string model = "demo";
     std::vector<uint32_t> tokens;
     uint32_t chunk = 0;
+    std::optional<compute::ActivationBits> activations;
     compute::EngineOptions engine_options;
     std::string engine = "auto";
     std::string out;
@@ -61,7 +64,7 @@ Result<std::vector<float>> compute_logits(const LogitsOptions& options, compute:
 }
 
 Result<void> logits(const LogitsOptions& options) {
-    DW_ASSIGN(const auto model, node::load_model(options.model));
+    DW_ASSIGN(const auto model, node::load_model(options.model, options.activations));
     DW_ASSIGN(const auto engine, compute::make_engine(options.engine, model->spec(), options.engine_options));
     const auto start = std::chrono::steady_clock::now();
     DW_ASSIGN(const std::vector<float> values, compute_logits(options, *engine));
@@ -104,6 +107,7 @@ void add_logits(CLI::App& app, int& exit_code) {
         ->check(CLI::Range(1u, compute::kMaxStepTokens));
     command->add_option("--threads", options->engine_options.threads, "Threads (nor on this; 0: one per core)")
         ->check(CLI::Range(0, 1024));
+    add_activations(*command, options->activations);
     command
         ->add_option("--isa", options->engine, "Engine (nor on this): auto, reference, avx2, avx512, amx, neon, cuda")
         ->capture_default_str();

@@ -4,11 +4,24 @@
 
 namespace driftwood::cli {
 
+void add_activations(CLI::App& command, std::optional<compute::ActivationBits>& activations) {
+    command
+        .add_option_function<uint32_t>(
+            "--activations",
+            [&activations](uint32_t bits) {
+                activations = bits == 16 ? compute::ActivationBits::k16 : compute::ActivationBits::k8;
+            },
+            "Bits of activations in linear layers: 8, or 16 (more exact, slower); part of the model's identity "
+            "(default: what the model file asks for, else 8)")
+        ->check(CLI::IsMember({8, 16}));
+}
+
 void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--threads", node.threads, "Threads of the engine (0: one per core)")
         ->check(CLI::Range(0, 1024));
     command.add_option("--isa", node.engine, "Engine: auto, reference, avx2, avx512, amx, neon, cuda")
         ->capture_default_str();
+    add_activations(command, node.activations);
     command
         .add_option_function<uint64_t>(
             "--memory-limit", [this](uint64_t mib) { node.limits.memory_bytes = mib << 20; },
@@ -30,7 +43,12 @@ void TalkOptions::add_to(CLI::App& command) {
 }
 
 Result<void> talk(Conversation& conversation, const TalkOptions& options) {
-    if (options.node.model != node::kDemoModel) conversation.set_thaw_hint("--model " + options.node.model);
+    std::string hint;
+    if (options.node.model != node::kDemoModel) hint = "--model " + options.node.model;
+    if (options.node.activations) {
+        hint += (hint.empty() ? "" : " ") + ("--activations " + std::to_string(bits_of(*options.node.activations)));
+    }
+    if (!hint.empty()) conversation.set_thaw_hint(hint);
     if (options.say.empty()) {
         DW_TRY(conversation.interact());
     } else {

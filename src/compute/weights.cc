@@ -102,6 +102,8 @@ bool quantise_block(std::span<const float> x, BlockW16& out) {
 
 std::string_view weight_type_name(WeightType type) { return format_of(type).name; }
 
+uint32_t bits_of(ActivationBits bits) { return bits == ActivationBits::k16 ? 16 : 8; }
+
 bool is_plain_float(WeightType type) {
     return type == WeightType::kF32 || type == WeightType::kF16 || type == WeightType::kBF16;
 }

@@ -16,6 +16,7 @@ std::string_view weight_type_name(WeightType type);
 // The bits of the activations that linear layers multiply, for weight types that leave a choice: part of a model's
 // identity, since it changes what is computed.
 enum class ActivationBits : uint8_t { k8, k16 };
+uint32_t bits_of(ActivationBits bits);  // 8 or 16
 
 // F32, F16 and BF16: their matrices become W16 before they multiply anything.
 bool is_plain_float(WeightType type);

@@ -83,6 +83,35 @@ std::string ggml_type_name(uint32_t type) {
     return facts != nullptr ? std::string(facts->name) : "type " + std::to_string(type);
 }
 
+namespace {
+
+struct WeightNumber {
+    compute::WeightType type;
+    uint32_t number;
+};
+using compute::WeightType;
+constexpr WeightNumber kWeightNumbers[] = {
+    {WeightType::kF32, 0},   {WeightType::kF16, 1},   {WeightType::kQ4_0, 2},  {WeightType::kQ4_1, 3},
+    {WeightType::kQ5_0, 6},  {WeightType::kQ5_1, 7},  {WeightType::kQ8_0, 8},  {WeightType::kQ4_K, 12},
+    {WeightType::kQ5_K, 13}, {WeightType::kQ6_K, 14}, {WeightType::kBF16, 30},
+};
+
+}  // namespace
+
+std::optional<compute::WeightType> weight_type_of(uint32_t ggml_type) {
+    for (const WeightNumber& entry : kWeightNumbers) {
+        if (entry.number == ggml_type) return entry.type;
+    }
+    return std::nullopt;
+}
+
+std::optional<uint32_t> ggml_type_of(compute::WeightType type) {
+    for (const WeightNumber& entry : kWeightNumbers) {
+        if (entry.type == type) return entry.number;
+    }
+    return std::nullopt;
+}
+
 // Walks the file once, front to back.
 class GgufParser {
   public:

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "compute/formats.h"
 
 namespace driftwood::model {
 
@@ -51,6 +52,10 @@ struct GgufTensor {
 std::string ggml_type_name(uint32_t type);
 inline constexpr uint32_t kGgmlF32 = 0;
 inline constexpr uint32_t kGgmlQ80 = 8;
+
+// The types of weights that engines know, by ggml's number and back; nullopt for others (W16 and Q4S are not ggml's).
+std::optional<compute::WeightType> weight_type_of(uint32_t ggml_type);
+std::optional<uint32_t> ggml_type_of(compute::WeightType type);
 
 class Gguf {
   public:

@@ -21,7 +21,8 @@ constexpr const char* kNameKey = "general.name";
 class GgufModel final : public Model {
   public:
     static Result<std::unique_ptr<Model>> make(const std::string& what, std::span<const uint8_t> bytes,
-                                               std::optional<file::MappedFile> mapped) {
+                                               std::optional<file::MappedFile> mapped,
+                                               std::optional<compute::ActivationBits> activations) {
         DW_ASSIGN(const Gguf file, Gguf::parse(what, bytes));
         std::unique_ptr<GgufModel> out(new GgufModel);
         out->mapped_ = std::move(mapped);
@@ -30,7 +31,7 @@ class GgufModel final : public Model {
             DW_ASSIGN(const std::string_view name, file.string(kNameKey));
             if (!name.empty() && is_utf8(name)) out->name_ = name.substr(0, 256);
         }
-        DW_ASSIGN(out->weights_, read_llama(file));
+        DW_ASSIGN(out->weights_, read_llama(file, activations));
         DW_ASSIGN(const Vocabulary vocabulary, read_vocabulary(file));
         if (vocabulary.tokens.size() != out->weights_.spec.vocab) {
             return file.failure(ErrorCode::kMismatch, std::to_string(vocabulary.tokens.size()) + " tokens, but " +
@@ -81,14 +82,15 @@ class GgufModel final : public Model {
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> load_gguf(const std::string& path) {
+Result<std::unique_ptr<Model>> load_gguf(const std::string& path, std::optional<compute::ActivationBits> activations) {
     DW_ASSIGN(file::MappedFile mapped, file::MappedFile::open(path));
     const std::span<const uint8_t> bytes = mapped.bytes();  // the map stays where it is when its owner moves
-    return GgufModel::make(path, bytes, std::move(mapped));
+    return GgufModel::make(path, bytes, std::move(mapped), activations);
 }
 
-Result<std::unique_ptr<Model>> load_gguf(const std::string& name, std::span<const uint8_t> bytes) {
-    return GgufModel::make(name, bytes, std::nullopt);
+Result<std::unique_ptr<Model>> load_gguf(const std::string& name, std::span<const uint8_t> bytes,
+                                         std::optional<compute::ActivationBits> activations) {
+    return GgufModel::make(name, bytes, std::nullopt, activations);
 }
 
 }  // namespace driftwood::model

@@ -146,10 +146,10 @@ TEST(GgufTest, names_what_it_does_not_support) {
         {"'blk.0.ffn_up.weight'", ErrorCode::kNotFound, [](GgufWriter& w) { w.drop("blk.0.ffn_up.weight"); }},
         {"'blk.0.attn_q.bias'", ErrorCode::kUnsupported,
          [](GgufWriter& w) { w.tensor("blk.0.attn_q.bias", kGgmlF32, {32}, Bytes(128)); }},
-        {"is Q4_0", ErrorCode::kUnsupported,
+        {"is IQ4_NL", ErrorCode::kUnsupported,
          [](GgufWriter& w) {
              w.drop("blk.0.ffn_up.weight");
-             w.tensor("blk.0.ffn_up.weight", 2, {32, 32}, Bytes(32 * 18));
+             w.tensor("blk.0.ffn_up.weight", 20, {32, 32}, Bytes(32 * 18));
          }},
         {"type 77", ErrorCode::kUnsupported, [](GgufWriter& w) { w.tensor("odd", 77, {32}, Bytes(32)); }},
         {"want shape [32, 32], file has [32, 64]", ErrorCode::kMismatch,

@@ -20,7 +20,7 @@ std::string shape_text(std::span<const uint64_t> shape) {
 
 class Reader {
   public:
-    explicit Reader(const Gguf& file) : file_(file) {}
+    Reader(const Gguf& file, std::optional<compute::ActivationBits> bits) : file_(file), bits_(bits) {}
 
     Result<LlamaWeights> run() {
         DW_ASSIGN(const std::string_view architecture, file_.string("general.architecture"));
@@ -77,6 +77,17 @@ class Reader {
             DW_ASSIGN(spec.rope_theta, file_.number("llama.rope.freq_base"));
         }
         spec.rope_pairs = compute::RopePairs::kAdjacent;
+        return activation_bits();
+    }
+
+    Result<void> activation_bits() {
+        DW_ASSIGN(const uint32_t asked, u32_or(kActivationBitsKey, 8));
+        if (asked != 8 && asked != 16) {
+            return file_.failure(ErrorCode::kUnsupported,
+                                 std::string(kActivationBitsKey) + " " + std::to_string(asked) + ": want 8 or 16");
+        }
+        const auto of_file = asked == 16 ? compute::ActivationBits::k16 : compute::ActivationBits::k8;
+        out_.spec.activation_bits = bits_.value_or(of_file);
         return {};
     }
 
@@ -102,13 +113,14 @@ class Reader {
         return {};
     }
 
-    Result<const GgufTensor*> take(const std::string& name, uint32_t type, std::span<const uint64_t> shape) {
+    Error wrong_type(const GgufTensor& tensor, const char* supported) {
+        return file_.failure(ErrorCode::kUnsupported, "tensor '" + std::string(tensor.name) + "' is " +
+                                                          ggml_type_name(tensor.type) + ", supported is " + supported);
+    }
+
+    Result<const GgufTensor*> take(const std::string& name, std::span<const uint64_t> shape) {
         const GgufTensor* tensor = file_.tensor(name);
         if (tensor == nullptr) return file_.failure(ErrorCode::kNotFound, "tensor '" + name + "' is missing");
-        if (tensor->type != type) {
-            return file_.failure(ErrorCode::kUnsupported, "tensor '" + name + "' is " + ggml_type_name(tensor->type) +
-                                                              ", supported is " + ggml_type_name(type));
-        }
         // Trailing extents of 1 say nothing.
         std::span<const uint64_t> got = tensor->shape;
         while (got.size() > shape.size() && got.back() == 1) got = got.first(got.size() - 1);
@@ -120,16 +132,43 @@ class Reader {
         return tensor;
     }
 
+    // As the file has it.
     Result<MatrixView> matrix(const std::string& name, uint64_t rows, uint64_t cols) {
         const uint64_t shape[] = {cols, rows};
-        DW_ASSIGN(const GgufTensor* tensor, take(name, kGgmlQ80, shape));
-        return MatrixView{compute::WeightType::kQ8_0, static_cast<uint32_t>(rows), static_cast<uint32_t>(cols),
-                          tensor->data};
+        DW_ASSIGN(const GgufTensor* tensor, take(name, shape));
+        const auto type = weight_type_of(tensor->type);
+        if (!type) {
+            return wrong_type(*tensor, "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K");
+        }
+        return MatrixView{*type, static_cast<uint32_t>(rows), static_cast<uint32_t>(cols), tensor->data};
+    }
+
+    // One that multiplies.
+    Result<MatrixView> linear(const std::string& name, uint64_t rows, uint64_t cols) {
+        DW_ASSIGN(const MatrixView view, matrix(name, rows, cols));
+        return multiplying(name, view);
+    }
+
+    Result<MatrixView> multiplying(const std::string& name, const MatrixView& view) {
+        if (!compute::is_plain_float(view.type)) return view;
+        if (!compute::cols_fit(compute::WeightType::kW16, view.cols)) {
+            return file_.failure(
+                ErrorCode::kUnsupported,
+                "tensor '" + name + "': rows of " + std::to_string(view.cols) + " values, want a multiple of 32");
+        }
+        const size_t size = view.rows * compute::row_bytes(compute::WeightType::kW16, view.cols);
+        out_.w16.push_back(std::make_unique_for_overwrite<uint8_t[]>(size));
+        const std::span<uint8_t> copy(out_.w16.back().get(), size);
+        if (auto made = compute::weights_to_w16(view, copy); !made.ok()) {
+            return file_.failure(made.error().code, "tensor '" + name + "': " + made.error().message);
+        }
+        return MatrixView{compute::WeightType::kW16, view.rows, view.cols, copy};
     }
 
     Result<std::span<const float>> floats(const std::string& name, uint64_t count) {
         const uint64_t shape[] = {count};
-        DW_ASSIGN(const GgufTensor* tensor, take(name, kGgmlF32, shape));
+        DW_ASSIGN(const GgufTensor* tensor, take(name, shape));
+        if (tensor->type != kGgmlF32) return wrong_type(*tensor, "F32");
         std::vector<float>& values = out_.norms.emplace_back(count);
         std::memcpy(values.data(), tensor->data.data(), tensor->data.size());
         return std::span<const float>(values);
@@ -148,9 +187,10 @@ class Reader {
         DW_ASSIGN(spec.embedding, matrix("token_embd.weight", spec.vocab, spec.d_model));
         for (uint32_t i = 0; i < spec.layers; ++i) DW_TRY(layer("blk." + std::to_string(i) + "."));
         DW_ASSIGN(spec.output_norm, floats("output_norm.weight", spec.d_model));
-        spec.output = spec.embedding;
         if (file_.tensor("output.weight") != nullptr) {
-            DW_ASSIGN(spec.output, matrix("output.weight", spec.vocab, spec.d_model));
+            DW_ASSIGN(spec.output, linear("output.weight", spec.vocab, spec.d_model));
+        } else {
+            DW_ASSIGN(spec.output, multiplying("token_embd.weight", spec.embedding));
         }
         if (file_.tensor("rope_freqs.weight") != nullptr) {
             DW_ASSIGN(const auto factors, floats("rope_freqs.weight", spec.head_dim / 2));
@@ -168,14 +208,14 @@ class Reader {
         }
         DecoderLayer layer;
         DW_ASSIGN(layer.attn_norm, floats(at + "attn_norm.weight", spec.d_model));
-        DW_ASSIGN(layer.wq, matrix(at + "attn_q.weight", q, spec.d_model));
-        DW_ASSIGN(layer.wk, matrix(at + "attn_k.weight", kv, spec.d_model));
-        DW_ASSIGN(layer.wv, matrix(at + "attn_v.weight", kv, spec.d_model));
-        DW_ASSIGN(layer.wo, matrix(at + "attn_output.weight", spec.d_model, q));
+        DW_ASSIGN(layer.wq, linear(at + "attn_q.weight", q, spec.d_model));
+        DW_ASSIGN(layer.wk, linear(at + "attn_k.weight", kv, spec.d_model));
+        DW_ASSIGN(layer.wv, linear(at + "attn_v.weight", kv, spec.d_model));
+        DW_ASSIGN(layer.wo, linear(at + "attn_output.weight", spec.d_model, q));
         DW_ASSIGN(layer.ffn_norm, floats(at + "ffn_norm.weight", spec.d_model));
-        DW_ASSIGN(layer.w_gate, matrix(at + "ffn_gate.weight", spec.d_ff, spec.d_model));
-        DW_ASSIGN(layer.w_up, matrix(at + "ffn_up.weight", spec.d_ff, spec.d_model));
-        DW_ASSIGN(layer.w_down, matrix(at + "ffn_down.weight", spec.d_model, spec.d_ff));
+        DW_ASSIGN(layer.w_gate, linear(at + "ffn_gate.weight", spec.d_ff, spec.d_model));
+        DW_ASSIGN(layer.w_up, linear(at + "ffn_up.weight", spec.d_ff, spec.d_model));
+        DW_ASSIGN(layer.w_down, linear(at + "ffn_down.weight", spec.d_model, spec.d_ff));
         out_.spec.layer.push_back(layer);
         return {};
     }
@@ -191,12 +231,15 @@ class Reader {
     }
 
     const Gguf& file_;
+    std::optional<compute::ActivationBits> bits_;
     LlamaWeights out_;
     std::set<std::string_view> used_;
 };
 
 }  // namespace
 
-Result<LlamaWeights> read_llama(const Gguf& file) { return Reader(file).run(); }
+Result<LlamaWeights> read_llama(const Gguf& file, std::optional<compute::ActivationBits> bits) {
+    return Reader(file, bits).run();
+}
 
 }  // namespace driftwood::model

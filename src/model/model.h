@@ -57,8 +57,12 @@ class Model {
 
 // Loads a GGUF file by mapping it. Errors name file, key or tensor, want and got; what is not supported is refused by
 // name.
-Result<std::unique_ptr<Model>> load_gguf(const std::string& path);
+// `activations`: the bits of activations in linear layers (docs/numerics.md, rule 2), part of the compute identity;
+// what the file asks for when it says nothing, else 8.
+Result<std::unique_ptr<Model>> load_gguf(const std::string& path,
+                                         std::optional<compute::ActivationBits> activations = std::nullopt);
 // The same from bytes that outlive the model (the embedded demo model).
-Result<std::unique_ptr<Model>> load_gguf(const std::string& name, std::span<const uint8_t> bytes);
+Result<std::unique_ptr<Model>> load_gguf(const std::string& name, std::span<const uint8_t> bytes,
+                                         std::optional<compute::ActivationBits> activations = std::nullopt);
 
 }  // namespace driftwood::model

@@ -271,6 +271,78 @@ TEST(SynthTest, activations_stay_sane_and_logits_vary) {
     EXPECT_GT(best.size(), tokens.size() / 2);
 }
 
+// Every type of weights that GGUF has, as most and as some of the matrices: the file loads and computes.
+TEST(SynthTest, models_of_every_type_of_weights_load_and_compute) {
+    using compute::WeightType;
+    for (uint32_t i = 0; i < compute::kWeightTypes; ++i) {
+        SynthShape shape{.layers = 2, .d_model = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .d_ff = 256};
+        shape.type = static_cast<WeightType>(i);
+        if (!ggml_type_of(shape.type)) {
+            EXPECT_FALSE(synth_model(shape, 1).ok());
+            continue;
+        }
+        SCOPED_TRACE(compute::weight_type_name(shape.type));
+        for (const bool tied : {true, false}) {
+            shape.tied = tied;
+            if (!tied) shape.second_type = shape.type == WeightType::kQ4_K ? WeightType::kQ6_K : WeightType::kF16;
+            const Loaded loaded = load(*synth_gguf(shape, 5));
+            ASSERT_TRUE(loaded.model);
+            EXPECT_EQ(loaded.model->spec().embedding.type, shape.type);
+            EXPECT_EQ(loaded.model->spec().layer[0].w_up.type,
+                      compute::is_plain_float(shape.type) ? WeightType::kW16 : shape.type);
+            auto engine = compute::make_engine("auto", loaded.model->spec(), {.threads = 1, .kv_blocks = 4});
+            ASSERT_TRUE(engine.ok()) << engine.error().message;
+            const std::vector<uint32_t> tokens = {1, 2, 300, 4};
+            const compute::BlockId block = *(*engine)->pool().allocate();
+            std::vector<float> logits(shape.vocab);
+            compute::BatchItem item{
+                .tokens = tokens, .first_position = 0, .blocks = {&block, 1}, .logits = logits, .error = {}};
+            (*engine)->step({&item, 1});
+            ASSERT_FALSE(item.error) << item.error->message;
+            double squares = 0;
+            for (const float x : logits) squares += double{x} * x;
+            EXPECT_GT(std::sqrt(squares / shape.vocab), 0.5);
+            EXPECT_LT(std::sqrt(squares / shape.vocab), 8.0);
+        }
+    }
+}
+
+TEST(IdentityTest, the_bits_of_activations_count_and_a_file_may_ask_for_them) {
+    const Loaded narrow = load(synth(1));
+    const auto wide = load_gguf("test", narrow.bytes, compute::ActivationBits::k16);
+    ASSERT_TRUE(wide.ok());
+    EXPECT_EQ((*wide)->spec().activation_bits, compute::ActivationBits::k16);
+    EXPECT_NE((*wide)->compute_identity(), narrow.model->compute_identity());
+    GgufWriter asking = synth(1);
+    asking.u32("driftwood.activation_bits", 16);
+    const Loaded asked = load(asking);
+    EXPECT_EQ(asked.model->compute_identity(), (*wide)->compute_identity());
+    EXPECT_EQ((*load_gguf("test", asked.bytes, compute::ActivationBits::k8))->compute_identity(),
+              narrow.model->compute_identity());
+    GgufWriter odd = synth(1);
+    odd.u32("driftwood.activation_bits", 12);
+    const auto refused = load_gguf("test", odd.finish());
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+    EXPECT_NE(refused.error().message.find("driftwood.activation_bits 12"), std::string::npos);
+}
+
+// Plain floats are checked where they become W16, and where they stay.
+TEST(SynthTest, weights_that_are_not_finite_are_refused_by_name) {
+    SynthShape shape;
+    shape.type = compute::WeightType::kF16;
+    for (const std::string name : {"token_embd.weight", "blk.1.ffn_down.weight"}) {
+        Bytes bytes = *synth_model(shape, 1);
+        const auto file = Gguf::parse("test", bytes);
+        const GgufTensor& tensor = *file->tensor(name);
+        bytes[static_cast<size_t>(tensor.data.data() - bytes.data()) + 41] = 0x7C;
+        const auto refused = load_gguf("test", bytes);
+        ASSERT_FALSE(refused.ok()) << name;
+        EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+        EXPECT_NE(refused.error().message.find(name), std::string::npos) << refused.error().message;
+    }
+}
+
 TEST(SynthTest, names_a_shape_that_makes_no_sense) {
     EXPECT_NE(synth_model({.d_model = 33}, 1).error().message.find("d_model"), std::string::npos);
     EXPECT_NE(synth_model({.kv_heads = 3}, 1).error().message.find("kv_heads"), std::string::npos);

@@ -1,5 +1,6 @@
 #include "model/synth.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -7,12 +8,15 @@
 
 #include "base/random.h"
 #include "compute/decoder_spec.h"
+#include "compute/half.h"
 #include "model/byte_level.h"
 #include "model/gguf.h"
 
 namespace driftwood::model {
 
 namespace {
+
+using compute::WeightType;
 
 constexpr const char* kSpecials[kSynthSpecials] = {"<|bos|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"};
 constexpr uint32_t kBos = 0;
@@ -50,6 +54,69 @@ void random_q8_0(Words words, float deviation, std::span<uint8_t> bytes) {
         std::memcpy(&bytes[at + 2], low.data(), 16);
         std::memcpy(&bytes[at + 18], high.data(), 16);
     }
+}
+
+// What random bits give in a block format: the deviation of its values when d is 1, the mean that a minimum of
+// mean · d takes away, and where the scales lie.
+struct RandomBlock {
+    float deviation;
+    float mean;  // 0: no minimum
+    size_t d;    // offset; a minimum is the f16 behind it
+    bool min_is_added;
+};
+
+RandomBlock random_block(WeightType type) {
+    switch (type) {
+        case WeightType::kQ4_0: return {4.64F, 0.0F, 0, false};
+        case WeightType::kQ5_0: return {9.25F, 0.0F, 0, false};
+        case WeightType::kQ4_1: return {4.61F, 7.5F, 0, true};
+        case WeightType::kQ5_1: return {9.23F, 15.5F, 0, true};
+        case WeightType::kQ4_K: return {258.3F, 7.5F, 0, false};   // scales and minima have the same mean
+        case WeightType::kQ5_K: return {526.9F, 15.5F, 0, false};  //
+        case WeightType::kQ6_K: return {1366.0F, 0.0F, offsetof(compute::BlockQ6_K, d), false};
+        default: CHECK(type == WeightType::kQ4S); return {40.8F, 0.0F, 0, false};
+    }
+}
+
+void random_blocks(Words words, WeightType type, float deviation, std::span<uint8_t> bytes) {
+    for (size_t at = 0; at < bytes.size(); at += 16) {
+        const auto random = words.next();
+        std::memcpy(&bytes[at], random.data(), std::min<size_t>(16, bytes.size() - at));
+    }
+    const RandomBlock block = random_block(type);
+    const size_t size = compute::kWeightFormats[static_cast<size_t>(type)].bytes;
+    for (size_t at = 0; at < bytes.size(); at += size) {
+        const float vary = static_cast<float>(bytes[at + size / 2]) / 512.0F + 0.75F;
+        const float d = deviation / block.deviation * vary;
+        const auto put = [&](size_t offset, float x) {
+            const uint16_t half = compute::float_to_half(x);
+            std::memcpy(&bytes[at + offset], &half, sizeof half);
+        };
+        put(block.d, d);
+        if (block.mean != 0.0F) put(block.d + 2, block.min_is_added ? -block.mean * d : block.mean * d);
+    }
+}
+
+// Uniform values: F32, F16 or BF16.
+void random_floats(Words words, WeightType type, float deviation, std::span<uint8_t> bytes) {
+    const size_t size = type == WeightType::kF32 ? 4 : 2;
+    const float half_range = deviation * 1.7320508F;
+    for (size_t at = 0; at < bytes.size();) {
+        for (const uint32_t word : words.next()) {
+            if (at >= bytes.size()) break;
+            const float x = half_range * (static_cast<float>(static_cast<int32_t>(word >> 8) - (1 << 23)) * 0x1p-23F);
+            const uint16_t bits = type == WeightType::kF16 ? compute::float_to_half(x) : compute::float_to_bf16(x);
+            if (size == 4) std::memcpy(&bytes[at], &x, sizeof x);
+            if (size == 2) std::memcpy(&bytes[at], &bits, sizeof bits);
+            at += size;
+        }
+    }
+}
+
+void random_matrix(Words words, WeightType type, float deviation, std::span<uint8_t> bytes) {
+    if (type == WeightType::kQ8_0) return random_q8_0(words, deviation, bytes);
+    if (compute::is_plain_float(type)) return random_floats(words, type, deviation, bytes);
+    random_blocks(words, type, deviation, bytes);
 }
 
 std::vector<uint8_t> random_norm(Words words, uint32_t count) {
@@ -114,6 +181,13 @@ Result<void> check(const SynthShape& s) {
                    std::to_string(s.vocab));
     }
     if (s.context < 1) return bad("context: want at least 1");
+    for (const WeightType type : {s.type, s.second_type.value_or(s.type)}) {
+        const std::string name(compute::weight_type_name(type));
+        if (!ggml_type_of(type)) return bad(name + ": GGUF has no such type");
+        for (const uint32_t width : {s.d_model, s.d_ff, s.heads * s.head_dim}) {
+            if (!compute::cols_fit(type, width)) return bad(name + ": rows of " + std::to_string(width) + " values");
+        }
+    }
     return {};
 }
 
@@ -150,12 +224,18 @@ Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
     GgufWriter out;
     put_metadata(out, shape, seed);
     uint64_t stream = 0;
-    const auto matrix = [&](const std::string& name, uint32_t rows, uint32_t cols, float gain) {
+    const auto matrix_of = [&](WeightType type, const std::string& name, uint32_t rows, uint32_t cols, float gain) {
         const float deviation = gain / std::sqrt(static_cast<float>(cols));
-        const auto fill = [words = Words(seed, ++stream), deviation](std::span<uint8_t> bytes) {
-            random_q8_0(words, deviation, bytes);
+        const auto fill = [words = Words(seed, ++stream), type, deviation](std::span<uint8_t> bytes) {
+            random_matrix(words, type, deviation, bytes);
         };
-        out.tensor(name, kGgmlQ80, {cols, rows}, uint64_t{rows} * (cols / kGroup) * kGroupBytes, fill);
+        out.tensor(name, *ggml_type_of(type), {cols, rows}, rows * compute::row_bytes(type, cols), fill);
+    };
+    const auto matrix = [&](const std::string& name, uint32_t rows, uint32_t cols, float gain) {
+        matrix_of(shape.type, name, rows, cols, gain);
+    };
+    const auto second = [&](const std::string& name, uint32_t rows, uint32_t cols, float gain) {
+        matrix_of(shape.second_type.value_or(shape.type), name, rows, cols, gain);
     };
     const auto norm = [&](const std::string& name) {
         out.tensor(name, kGgmlF32, {shape.d_model}, random_norm(Words(seed, ++stream), shape.d_model));
@@ -170,15 +250,15 @@ Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
         norm(at + "attn_norm.weight");
         matrix(at + "attn_q.weight", q, shape.d_model, 1.5F);
         matrix(at + "attn_k.weight", kv, shape.d_model, 1.5F);
-        matrix(at + "attn_v.weight", kv, shape.d_model, 1.0F);
+        second(at + "attn_v.weight", kv, shape.d_model, 1.0F);
         matrix(at + "attn_output.weight", shape.d_model, q, 1.0F);
         norm(at + "ffn_norm.weight");
         matrix(at + "ffn_gate.weight", shape.d_ff, shape.d_model, 1.0F);
         matrix(at + "ffn_up.weight", shape.d_ff, shape.d_model, 1.0F);
-        matrix(at + "ffn_down.weight", shape.d_model, shape.d_ff, 1.0F);
+        second(at + "ffn_down.weight", shape.d_model, shape.d_ff, 1.0F);
     }
     norm("output_norm.weight");
-    if (!shape.tied) matrix("output.weight", shape.vocab, shape.d_model, 2.0F);
+    if (!shape.tied) second("output.weight", shape.vocab, shape.d_model, 2.0F);
     if (shape.rope_freqs) {
         std::vector<uint8_t> factors(size_t{shape.head_dim} / 2 * sizeof(float));
         for (uint32_t i = 0; i < shape.head_dim / 2; ++i) {

@@ -13,13 +13,14 @@
 #include <vector>
 
 #include "base/result.h"
+#include "compute/formats.h"
 #include "model/gguf_writer.h"
 
 namespace driftwood::model {
 
 struct SynthShape {
     uint32_t layers = 2;
-    uint32_t d_model = 64;  // multiples of 32, as d_ff and heads * head_dim
+    uint32_t d_model = 64;  // multiples of 32 (of 256 for K-quants), as d_ff and heads * head_dim
     uint32_t heads = 4;
     uint32_t kv_heads = 2;
     uint32_t head_dim = 16;
@@ -28,6 +29,10 @@ struct SynthShape {
     uint32_t context = 1024;
     bool tied = true;  // the output matrix is the embedding
     bool rope_freqs = false;
+    compute::WeightType type = compute::WeightType::kQ8_0;  // of all matrices; any that GGUF has
+    // Of attn_v, ffn_down and the output (a tied one is the embedding), where it is another: Q4_K with Q6_K is what
+    // others call Q4_K_M.
+    std::optional<compute::WeightType> second_type;
     double rope_theta = 10000.0;
 };
 

@@ -84,9 +84,10 @@ Result<OpenImage> open_image(const std::string& path) {
 
 }  // namespace
 
-Result<std::unique_ptr<model::Model>> load_model(const std::string& name) {
-    if (name == kDemoModel) return model::load_gguf("demo", demo_model_gguf());
-    return model::load_gguf(name);
+Result<std::unique_ptr<model::Model>> load_model(const std::string& name,
+                                                 std::optional<compute::ActivationBits> activations) {
+    if (name == kDemoModel) return model::load_gguf("demo", demo_model_gguf(), activations);
+    return model::load_gguf(name, activations);
 }
 
 Node::Node(const NodeOptions& options, Clock& clock, Entropy& entropy)
@@ -98,7 +99,7 @@ Result<std::unique_ptr<Node>> Node::create(const NodeOptions& options, Clock& cl
     std::unique_ptr<Node> node(new Node(options, clock, entropy));
     DW_ASSIGN(node->runtime_, wasm::Runtime::create({.fuel = options.limits.turn_fuel != 0,
                                                      .module_cache = module_cache(options.module_cache)}));
-    DW_ASSIGN(node->model_, load_model(options.model));
+    DW_ASSIGN(node->model_, load_model(options.model, options.activations));
     DW_ASSIGN(node->engine_, compute::make_engine(options.engine, node->model_->spec(), {.threads = options.threads}));
     node->blocks_ = std::make_unique<session::BlockRefs>(node->engine_->pool());
     DW_ASSIGN(node->device_, compute::make_device(options.device, options.threads));
@@ -140,6 +141,13 @@ Result<Node::Thawed> Node::thaw(const std::string& path, bool require_same_model
 
     const std::string ours = file::to_hex(model_->compute_identity());
     const actor::ImageSummary& recorded = thawed.report.summary;
+    const uint32_t bits = compute::bits_of(model_->spec().activation_bits);
+    if (recorded.compute_identity != ours && recorded.activation_bits != bits) {
+        return error(ErrorCode::kMismatch, "[thaw] " + path + ": the conversation was held with activations of " +
+                                               std::to_string(recorded.activation_bits) + " bits, this model has " +
+                                               std::to_string(bits) + ": add --activations " +
+                                               std::to_string(recorded.activation_bits));
+    }
     if (require_same_model && recorded.compute_identity != ours) {
         return error(ErrorCode::kMismatch, "[thaw] " + path + ": the conversation was held with model '" +
                                                recorded.model_name + "' (compute identity " +

@@ -26,6 +26,8 @@ struct NodeOptions {
     uint32_t threads = 0;               // 0: the cores this process may use
     wasm::InstanceLimits limits;        // of every guest; turn_fuel other than 0 makes the runtime count fuel
     std::string module_cache = "auto";  // a directory for compiled guests; "auto": the user's own; "off"
+    // Bits of the model's activations; nullopt: what its file asks for.
+    std::optional<compute::ActivationBits> activations = std::nullopt;
 };
 
 // An actor and the module it runs.
@@ -100,6 +102,7 @@ class Node {
 };
 
 // The model of that name: a GGUF file, or the built-in one.
-Result<std::unique_ptr<model::Model>> load_model(const std::string& name);
+Result<std::unique_ptr<model::Model>> load_model(const std::string& name,
+                                                 std::optional<compute::ActivationBits> activations = std::nullopt);
 
 }  // namespace driftwood::node

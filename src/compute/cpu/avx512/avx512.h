@@ -13,10 +13,15 @@ const Kernels& kernels();
 bool rms_norm(const float* x, const float* weight, uint32_t n, float eps, float* y);
 bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out);
 bool quantise_a256(const float* x, uint32_t n, const ActivationRow& out);
+bool quantise_a16(const float* x, uint32_t n, const ActivationRow& out);
 bool quantise_16(const float* x, uint32_t n, float max, int16_t* q, float* scale);
+// Null for pairs that they do not multiply.
+LinearKernel linear_groups(WeightType type, ActivationKind kind);        // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0
+LinearKernel linear_super_blocks(WeightType type, ActivationKind kind);  // Q4_K, Q5_K, Q6_K, Q4S
 void linear_q8_0(const Linear& args, uint32_t row_begin, uint32_t row_end);
 void linear_q4_0(const Linear& args, uint32_t row_begin, uint32_t row_end);
 void linear_q4_k(const Linear& args, uint32_t row_begin, uint32_t row_end);
+void linear_w16(const Linear& args, uint32_t row_begin, uint32_t row_end);
 void rope_adjacent(float* head, uint32_t head_dim, const float* cosine, const float* sine);
 void rope_halves(float* head, uint32_t head_dim, const float* cosine, const float* sine);
 void attention(const AttentionKvi& args);

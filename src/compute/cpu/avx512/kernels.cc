@@ -8,7 +8,7 @@ const Kernels& kernels() {
         Kernels table = {
             .name = "avx512",
             .rms_norm = rms_norm,
-            .quantise = {quantise_a32p, quantise_a256, nullptr},
+            .quantise = {quantise_a32p, quantise_a256, quantise_a16},
             .quantise_16 = quantise_16,
             .linear = {},
             .rope_adjacent = rope_adjacent,
@@ -19,12 +19,15 @@ const Kernels& kernels() {
             .embed = {},
             .all_finite = all_finite,
         };
-        const auto set = [&](WeightType type, ActivationKind kind, LinearKernel kernel) {
-            table.linear[static_cast<uint32_t>(type)][static_cast<uint32_t>(kind)] = kernel;
-        };
-        set(WeightType::kQ8_0, ActivationKind::kA32P, linear_q8_0);
-        set(WeightType::kQ4_0, ActivationKind::kA256, linear_q4_0);
-        set(WeightType::kQ4_K, ActivationKind::kA256, linear_q4_k);
+        for (uint32_t i = 0; i < kWeightTypes * kActivationKinds; ++i) {
+            const auto type = static_cast<WeightType>(i / kActivationKinds);
+            const auto kind = static_cast<ActivationKind>(i % kActivationKinds);
+            LinearKernel& kernel = table.linear[i / kActivationKinds][i % kActivationKinds];
+            kernel = linear_groups(type, kind);
+            if (kernel == nullptr) kernel = linear_super_blocks(type, kind);
+            if (type == WeightType::kQ8_0 && kind == ActivationKind::kA32P) kernel = linear_q8_0;
+            if (type == WeightType::kW16 && kind == ActivationKind::kA16) kernel = linear_w16;
+        }
         table.embed[static_cast<uint32_t>(WeightType::kQ8_0)] = embed_q8_0;
         return table;
     }();

@@ -1,4 +1,4 @@
-// Rule 2 (A32P and A256) and the row quantisation of rule 7.
+// Rule 2 and the row quantisation of rule 7.
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/avx512/lanes.h"
 
@@ -43,22 +43,62 @@ bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out) {
     return most_of_all < kInfinityBits;
 }
 
+namespace {
+
+// Quantised values, 16 at a time, with their sum.
+struct Sixteen {
+    __m128i bytes;
+    int32_t sum;
+};
+
+Sixteen narrow(__m512i q) { return {_mm512_cvtepi32_epi8(q), _mm512_reduce_add_epi32(q)}; }
+
+void store(const Sixteen& q, int8_t* out, int32_t* sum) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), q.bytes);
+    *sum = q.sum;
+}
+
+}  // namespace
+
 bool quantise_a256(const float* x, uint32_t n, const ActivationRow& out) {
-    bool finite = true;
+    uint32_t most_of_all = 0;
     for (uint32_t begin = 0; begin < n; begin += kSuperBlock) {
         const uint32_t end = n - begin < kSuperBlock ? n : begin + kSuperBlock;
         const uint32_t most = max_magnitude_bits(x + begin, end - begin);
-        finite = finite && most < kInfinityBits;
+        most_of_all = most > most_of_all ? most : most_of_all;
         const bool tiny = most < bits_of(kTiny);
-        const __m512 to_integer = _mm512_set1_ps(tiny ? 0.0F : static_cast<float>(kMaxA8) / float_of(most));
-        out.scale[begin / kSuperBlock] = tiny ? 0.0F : float_of(most) / static_cast<float>(kMaxA8);
+        const auto range = static_cast<float>(kMaxA8);
+        const __m512 to_integer = _mm512_set1_ps(tiny ? 0.0F : range / float_of(most));
+        out.scale[begin / kSuperBlock] = tiny ? 0.0F : float_of(most) / range;
         for (uint32_t i = begin; i < end; i += kLanes) {
             const __m512i q = round_int(_mm512_mul_ps(_mm512_loadu_ps(x + i), to_integer));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(out.high + i), _mm512_cvtepi32_epi8(q));
-            out.high_sum[i / kSumGroup] = _mm512_reduce_add_epi32(q);
+            store(narrow(q), out.high + i, out.high_sum + i / kSumGroup);
         }
     }
-    return finite;
+    return most_of_all < kInfinityBits;
+}
+
+bool quantise_a16(const float* x, uint32_t n, const ActivationRow& out) {
+    uint32_t most_of_all = 0;
+    for (uint32_t begin = 0; begin < n; begin += kSuperBlock) {
+        const uint32_t end = n - begin < kSuperBlock ? n : begin + kSuperBlock;
+        const uint32_t most = max_magnitude_bits(x + begin, end - begin);
+        most_of_all = most > most_of_all ? most : most_of_all;
+        const bool tiny = most < bits_of(kTiny);
+        int32_t e = static_cast<int32_t>(most >> 23) - 127 - 14;  // floor(log2 max) - 14
+        const float top = tiny ? 0.0F : float_of(most) * power_of_two(-e) + kRoundMagic;
+        if (!tiny && static_cast<int32_t>(bits_of(top) - kRoundMagicBits) > kMaxA16) ++e;
+        const __m512 to_integer = _mm512_set1_ps(tiny ? 0.0F : power_of_two(-e));
+        out.scale[begin / kSuperBlock] = tiny ? 0.0F : power_of_two(e);
+        for (uint32_t i = begin; i < end; i += kLanes) {
+            const __m512i a = round_int(_mm512_mul_ps(_mm512_loadu_ps(x + i), to_integer));
+            const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(a, 24), 24);
+            const __m512i high = _mm512_srai_epi32(_mm512_sub_epi32(a, low), 8);
+            store(narrow(high), out.high + i, out.high_sum + i / kSumGroup);
+            store(narrow(low), out.low + i, out.low_sum + i / kSumGroup);
+        }
+    }
+    return most_of_all < kInfinityBits;
 }
 
 bool quantise_16(const float* x, uint32_t n, float max, int16_t* q, float* scale) {
