@@ -16,8 +16,8 @@
 namespace driftwood::compute {
 namespace {
 
-// Shapes that meet the kernels' edges: short super-blocks, rows not in sixteens, odd halves of heads, GQA of 1, 3, 4
-// and 8.
+// Shapes that meet the kernels' edges: short super-blocks, rows not in sixteens, odd halves of heads, GQA of 1, 3, 4,
+// 5, 7 and 8; and types of weights as files mix them, with activations of 8 and 16 bits. Every type is there once.
 std::vector<TestShape> shapes() {
     return {
         {},
@@ -51,7 +51,63 @@ std::vector<TestShape> shapes() {
          .d_ff = 64,
          .vocab = 50,
          .rope_pairs = RopePairs::kHalves},
+        {.layers = 2,
+         .d_model = 256,
+         .heads = 10,
+         .kv_heads = 2,
+         .head_dim = 128,
+         .d_ff = 512,
+         .vocab = 45,
+         .type = WeightType::kQ4_K,
+         .second_type = WeightType::kQ6_K},
+        {.layers = 1,
+         .d_model = 256,
+         .heads = 8,
+         .kv_heads = 8,
+         .head_dim = 96,
+         .d_ff = 256,
+         .vocab = 40,
+         .type = WeightType::kQ4S,
+         .second_type = WeightType::kQ5_K,
+         .activation_bits = ActivationBits::k16},
+        {.layers = 1,
+         .d_model = 288,
+         .heads = 7,
+         .kv_heads = 1,
+         .head_dim = 64,
+         .d_ff = 96,
+         .vocab = 40,
+         .tied = true,
+         .type = WeightType::kQ4_0,
+         .second_type = WeightType::kW16},
+        {.layers = 1,
+         .d_model = 96,
+         .d_ff = 320,
+         .vocab = 40,
+         .type = WeightType::kQ4_1,
+         .second_type = WeightType::kQ5_0},
+        {.layers = 1,
+         .d_model = 96,
+         .d_ff = 320,
+         .vocab = 40,
+         .type = WeightType::kQ5_1,
+         .second_type = WeightType::kQ8_0,
+         .activation_bits = ActivationBits::k16},
     };
+}
+
+// Of several types of weights, as small as their blocks allow.
+TestShape mixed_shape() {
+    return {.layers = 1,
+            .d_model = 256,
+            .heads = 4,
+            .kv_heads = 2,
+            .head_dim = 64,
+            .d_ff = 256,
+            .vocab = 30,
+            .context = 1024,
+            .type = WeightType::kQ4_K,
+            .second_type = WeightType::kQ6_K};
 }
 
 // All of them for a vectorised engine; the reference is slow, and has no edges that depend on shapes.
@@ -132,6 +188,41 @@ TEST_P(EngineOf, bits_do_not_depend_on_the_rest_of_the_batch) {
     }
     for (size_t i = 0; i < prompts.size(); ++i) {
         expect_same(*engine, together[i], *engine, run_sequence(*engine, prompts[i], prompts[i].size()));
+    }
+}
+
+// 64 sessions: most decode, some are fed chunks of their prompts, in the same steps.
+TEST_P(VectorEngineOf, bits_of_64_sessions_in_one_batch_are_those_of_each_alone) {
+    const TestModel model = make_test_model(mixed_shape(), 55);
+    const auto engine = make(model.spec, {.threads = 2, .kv_blocks = 256});
+    std::vector<std::vector<uint32_t>> prompts;
+    for (uint32_t i = 0; i < 64; ++i) {
+        prompts.push_back(test_tokens(model.spec.vocab, i % 8 == 0 ? 150 : 8 + i % 5, 300 + i));
+    }
+    std::vector<TestSequence> together(prompts.size());
+    for (uint32_t step = 0; step < 12; ++step) {
+        std::vector<BatchItem> batch;
+        for (size_t i = 0; i < prompts.size(); ++i) {
+            const std::span<const uint32_t> left = std::span(prompts[i]).subspan(together[i].length);
+            const size_t chunk = i % 8 == 0 ? 20 : 1;
+            if (!left.empty()) batch.push_back(together[i].item(*engine, left.first(std::min(chunk, left.size()))));
+        }
+        engine->step(batch);
+        for (const BatchItem& item : batch) EXPECT_FALSE(item.error);
+    }
+    for (size_t i = 0; i < prompts.size(); i += 3) {
+        ASSERT_EQ(together[i].length, prompts[i].size());
+        expect_same(*engine, together[i], *engine, run_sequence(*engine, prompts[i], prompts[i].size()));
+    }
+}
+
+TEST_P(VectorEngineOf, bits_do_not_depend_on_chunks_as_long_as_a_step) {
+    const TestModel model = make_test_model(mixed_shape(), 56);
+    const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 530, 57);
+    const auto engine = make(model.spec, {.threads = 2, .kv_blocks = 128});
+    const TestSequence want = run_sequence(*engine, tokens, kMaxStepTokens);
+    for (const size_t chunk : {1, 7, 64}) {
+        expect_same(*engine, run_sequence(*engine, tokens, chunk), *engine, want);
     }
 }
 

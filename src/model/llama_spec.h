@@ -30,6 +30,6 @@ inline constexpr const char* kActivationBitsKey = "driftwood.activation_bits";
 // Refuses by name: other architectures, types of weights that compute/formats.h does not know, norms other than F32,
 // RoPE scaling other than rope_freqs.weight, mixtures of experts, tensors it does not know. Shapes are checked against
 // the metadata and the result by compute::validate. `bits` overrides what the file asks for.
-Result<LlamaWeights> read_llama(const Gguf& file, std::optional<compute::ActivationBits> bits);
+Result<LlamaWeights> read_llama(const Gguf& file, std::optional<compute::ActivationBits> bits = std::nullopt);
 
 }  // namespace driftwood::model

@@ -32,7 +32,7 @@ struct SynthShape {
     compute::WeightType type = compute::WeightType::kQ8_0;  // of all matrices; any that GGUF has
     // Of attn_v, ffn_down and the output (a tied one is the embedding), where it is another: Q4_K with Q6_K is what
     // others call Q4_K_M.
-    std::optional<compute::WeightType> second_type;
+    std::optional<compute::WeightType> second_type = std::nullopt;
     double rope_theta = 10000.0;
 };
 

@@ -1,9 +1,9 @@
 """Checks `driftwood` against transformers on the same file: greedy tokens along held-out dialogues.
 
-    python3 check_driftwood.py [demo.gguf] [--program build/release/driftwood] [--dialogues N]
+    python3 check_driftwood.py [demo.gguf] [--program build/release/driftwood] [--dialogues N] [--activations 8|16]
 
 Driftwood quantises activations and keys as its numerics contract says and transformers calculates in float32, so logits
-differ a little. Wanted: the same greedy token at 99 % of all positions, and wherever the first two logits of
+differ a little. Without --activations it does what the model file asks for. Wanted: the same greedy token at 99 % of all positions, and wherever the first two logits of
 transformers are more than 0.1 apart. Counted apart: the positions at which the assistant speaks, which are the ones the
 model was trained for; what a user says next is anyone's guess, and its margins are small.
 """
@@ -24,11 +24,12 @@ from tokenizer import ASSISTANT, END, Encoder
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def driftwood_logits(program, model, ids):
+def driftwood_logits(program, model, ids, options):
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "logits.safetensors")
         tokens = ",".join(map(str, ids))
-        subprocess.run([program, "logits", model, "--tokens", tokens, "--out", out], check=True, capture_output=True)
+        command = [program, "logits", model, "--tokens", tokens, "--out", out, *options]
+        subprocess.run(command, check=True, capture_output=True)
         return load_file(out)["logits"]
 
 
@@ -67,7 +68,9 @@ def main():
     p.add_argument("gguf", nargs="?", default=os.path.join(HERE, "demo.gguf"))
     p.add_argument("--program", default=os.path.join(HERE, "../../build/release/driftwood"))
     p.add_argument("--dialogues", type=int, default=5)
+    p.add_argument("--activations", choices=["8", "16"], help="bits, instead of what the file asks for")
     a = p.parse_args()
+    options = ["--activations", a.activations] if a.activations else []
     config, _, spec, _ = gguf_reader.read(a.gguf)
     encoder = Encoder(spec)
     folder, name = os.path.split(os.path.abspath(a.gguf))
@@ -77,7 +80,7 @@ def main():
     for messages in dialogues(a.dialogues):
         ids = encoder.prompt(messages, open_answer=False)
         y = theirs(torch.tensor([ids])).logits[0]
-        x = driftwood_logits(a.program, a.gguf, ids)
+        x = driftwood_logits(a.program, a.gguf, ids, options)
         assert x.shape == y.shape == (len(ids), config.vocab_size), f"shapes {tuple(x.shape)} and {tuple(y.shape)}"
         top = y.topk(2, dim=-1).values
         equal, margin, said = x.argmax(-1) == y.argmax(-1), top[:, 0] - top[:, 1], speaking(ids)

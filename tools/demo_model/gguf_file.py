@@ -72,6 +72,7 @@ def metadata(config, spec, file_type):
         ("general.languages", (ARRAY, STRING), ["en"]),
         ("general.file_type", U32, FILE_TYPE[file_type]),
         ("general.quantization_version", U32, 2),
+        ("driftwood.activation_bits", U32, 16),  # so small a model can afford them
         ("llama.block_count", U32, config.layers),
         ("llama.context_length", U32, config.context),
         ("llama.embedding_length", U32, config.width),
