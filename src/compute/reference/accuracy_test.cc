@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "compute/half.h"
 #include "compute/kv.h"
 #include "compute/reference/reference.h"
 #include "compute/test_spec.h"
@@ -133,6 +134,56 @@ TEST(reference_linear, rounds_activations_and_nothing_else) {
         EXPECT_LT(linear_error(random, type, ActivationBits::k8, x), 1e-6);
         EXPECT_LT(linear_error(random, type, ActivationBits::k16, x), 1e-6);
     }
+}
+
+// Weights of a file against their copy in W16, relative root mean square. Every 256th weight is `outlier` times as
+// large.
+double w16_error(WeightType type, float outlier) {
+    TestRandom random(3);
+    constexpr uint32_t kRows = 100, kCols = 1024;
+    std::vector<uint8_t> bytes(kRows * row_bytes(type, kCols));
+    for (uint32_t i = 0; i < kRows * kCols; ++i) {
+        const float x = 0.02F * normal(random) * (i % 256 == 0 ? outlier : 1.0F);
+        const uint16_t half = type == WeightType::kF16 ? float_to_half(x) : float_to_bf16(x);
+        if (type == WeightType::kF32) std::memcpy(&bytes[size_t{4} * i], &x, sizeof(x));
+        if (type != WeightType::kF32) std::memcpy(&bytes[size_t{2} * i], &half, sizeof(half));
+    }
+    std::vector<uint8_t> copy(kRows * row_bytes(WeightType::kW16, kCols));
+    EXPECT_TRUE(weights_to_w16({type, kRows, kCols, bytes}, copy).ok());
+    EXPECT_TRUE(check_weights({WeightType::kW16, kRows, kCols, copy}).ok());
+    const Kernels& kernels = reference::kernels();
+    std::vector<float> want(kCols), got(kCols);
+    double difference = 0.0, size = 0.0;
+    for (uint32_t r = 0; r < kRows; ++r) {
+        kernels.embed[static_cast<uint32_t>(type)](&bytes[r * row_bytes(type, kCols)], kCols, want.data());
+        kernels.embed[static_cast<uint32_t>(WeightType::kW16)](&copy[r * row_bytes(WeightType::kW16, kCols)], kCols,
+                                                               got.data());
+        for (uint32_t begin = 0; begin < kCols; begin += kSuperBlock) {
+            float most = 0.0F;
+            for (uint32_t c = begin; c < begin + kSuperBlock; ++c) most = std::max(most, std::fabs(want[c]));
+            for (uint32_t c = begin; c < begin + kSuperBlock; ++c) {
+                const double error = double{got[c]} - want[c];
+                EXPECT_LE(std::fabs(error), most * 0x1p-15 * 1.004);  // the rule's bound: half a unit of 2^e
+                const float exact_from = type == WeightType::kBF16  ? 0x1p-6F
+                                         : type == WeightType::kF16 ? 0x1p-3F
+                                                                    : 2.0F;
+                const bool large = std::fabs(want[c]) >= most * exact_from && want[c] != 0.0F;
+                EXPECT_TRUE(!large || error == 0.0) << want[c];
+                difference += error * error;
+                size += double{want[c]} * want[c];
+            }
+        }
+    }
+    return std::sqrt(difference / size);
+}
+
+TEST(reference_linear, w16_is_more_exact_than_16_bit_floats_are) {
+    EXPECT_LT(w16_error(WeightType::kF32, 1.0F), 4e-5);
+    EXPECT_LT(w16_error(WeightType::kF16, 1.0F), 2e-5);
+    EXPECT_LT(w16_error(WeightType::kBF16, 1.0F), 6e-6);
+    EXPECT_LT(w16_error(WeightType::kF32, 100.0F), 2.5e-4);
+    EXPECT_LT(w16_error(WeightType::kF16, 100.0F), 2.5e-4);
+    EXPECT_LT(w16_error(WeightType::kBF16, 100.0F), 2.5e-4);
 }
 
 TEST(reference_linear, errors_are_those_of_8_and_16_bits) {
