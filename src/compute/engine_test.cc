@@ -1,4 +1,5 @@
 // Whole models: the bits of logits and KV must not depend on how the work is cut up or on who does it.
+// Long because: every way to cut up the work is asked of the same shapes and helpers.
 #include "compute/engine.h"
 
 #include <sys/mman.h>

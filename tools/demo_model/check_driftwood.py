@@ -3,9 +3,10 @@
     python3 check_driftwood.py [demo.gguf] [--program build/release/driftwood] [--dialogues N] [--activations 8|16]
 
 Driftwood quantises activations and keys as its numerics contract says and transformers calculates in float32, so logits
-differ a little. Without --activations it does what the model file asks for. Wanted: the same greedy token at 99 % of all positions, and wherever the first two logits of
-transformers are more than 0.1 apart. Counted apart: the positions at which the assistant speaks, which are the ones the
-model was trained for; what a user says next is anyone's guess, and its margins are small.
+differ a little. Without --activations it does what the model file asks for. Wanted: the same greedy token at 99 % of
+all positions, and wherever the first two logits of transformers are more than 0.1 apart. Counted apart: the positions
+at which the assistant speaks, which are the ones the model was trained for; what a user says next is anyone's guess,
+and its margins are small.
 """
 
 import argparse

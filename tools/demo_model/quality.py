@@ -1,5 +1,5 @@
-"""What the numerics contract costs: perplexity of the demo model in float64, with each of its choices alone, and through
-`driftwood`.
+"""What the numerics contract costs: perplexity of the demo model in float64, with each of its choices alone, and
+through `driftwood`.
 
     python3 quality.py [demo.gguf] [--program build/release/driftwood] [--dialogues N] [--json FILE]
 
