@@ -25,8 +25,8 @@ inline constexpr uint64_t kModuleCacheBytes = uint64_t{256} << 20;  // compiled 
 inline constexpr uint32_t kMaxLogBytes = DRIFTWOOD_MAX_LOG_BYTES;
 inline constexpr uint32_t kMaxRandomBytes = DRIFTWOOD_MAX_RANDOM_BYTES;  // and of WASI's random_get
 inline constexpr uint32_t kMaxStructBytes = DRIFTWOOD_MAX_STRUCT_BYTES;
-inline constexpr uint32_t kMaxIovecs = 1024;          // fd_write, fd_read
-inline constexpr uint32_t kMaxWriteBytes = 1 << 20;   // fd_write writes at most this much of what it is given
+inline constexpr uint32_t kMaxIovecs = 1024;         // fd_write, fd_read
+inline constexpr uint32_t kMaxWriteBytes = 1 << 20;  // fd_write writes at most this much of what it is given
 inline constexpr uint64_t kMaxWasiStringBytes = uint64_t{1} << 20;  // arguments and environment together
 
 inline constexpr size_t kMaxTrapFrames = 16;  // of a trap's stack that its message shows
