@@ -192,6 +192,12 @@ TEST(ProgramTest, synth_writes_a_model_once_and_the_same_from_the_same_seed) {
     EXPECT_NE(identity("a.gguf"), identity("c.gguf"));
     EXPECT_EQ(driftwood_json("inspect " + directory.file("a.gguf"))["vocab"], 600);
 
+    for (const char* quant : {"q4_0", "Q5_1", "f16"}) {
+        ASSERT_EQ(driftwood("synth --force " + directory.file("t.gguf") + shape + " --quant " + quant).exit_code, 0);
+        EXPECT_NE(identity("t.gguf"), identity("a.gguf")) << quant;
+    }
+    EXPECT_EQ(driftwood("synth --force " + directory.file("t.gguf") + shape + " --quant q9").exit_code, 1);
+
     const Outcome refused = driftwood("synth " + directory.file("a.gguf") + shape);
     EXPECT_EQ(refused.exit_code, 1);
     EXPECT_NE(refused.output.find("--force"), std::string::npos) << refused.output;

@@ -7,7 +7,9 @@
 #include <filesystem>
 #include <vector>
 
+#include "compute/weights.h"
 #include "file/atomic_file.h"
+#include "model/gguf.h"
 
 namespace driftwood::cli {
 namespace {
@@ -36,20 +38,50 @@ std::string synth_preset_names() {
     return names;
 }
 
-std::string synth_quant_names() { return "q8_0"; }
+namespace {
+
+struct Quant {
+    std::string name;
+    compute::WeightType type;
+    std::optional<compute::WeightType> second;  // of the matrices that mixtures keep finer
+};
+
+// Every type that GGUF has, by its name in small letters, and one mixture that is common.
+std::vector<Quant> quants() {
+    std::vector<Quant> all;
+    for (uint32_t i = 0; i < compute::kWeightTypes; ++i) {
+        const auto type = static_cast<compute::WeightType>(i);
+        if (!model::ggml_type_of(type)) continue;
+        std::string name(compute::weight_type_name(type));
+        std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+        all.push_back({name, type, std::nullopt});
+    }
+    all.push_back({"q4_k_m", compute::WeightType::kQ4_K, compute::WeightType::kQ6_K});
+    return all;
+}
+
+}  // namespace
+
+std::string synth_quant_names() {
+    std::string names;
+    for (const Quant& quant : quants()) names += (names.empty() ? "" : ", ") + quant.name;
+    return names;
+}
 
 Result<model::SynthShape> synth_shape(const std::string& like, const std::string& quant) {
-    const auto shape = model::synth_preset(like);
+    auto shape = model::synth_preset(like);
     if (!shape) {
         return error(ErrorCode::kInvalidArgument, "[synth] --like '" + like + "': want one of " + synth_preset_names());
     }
     std::string lower = quant;
     std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
-    if (lower != "q8_0") {
-        return error(ErrorCode::kInvalidArgument,
-                     "[synth] --quant '" + quant + "': want one of " + synth_quant_names());
+    for (const Quant& known : quants()) {
+        if (known.name != lower) continue;
+        shape->type = known.type;
+        shape->second_type = known.second;
+        return *shape;
     }
-    return *shape;
+    return error(ErrorCode::kInvalidArgument, "[synth] --quant '" + quant + "': want one of " + synth_quant_names());
 }
 
 Result<uint64_t> write_synth_file(const std::string& path, const model::SynthShape& shape, uint64_t seed,
