@@ -47,6 +47,14 @@ namespace {  // each kernel file gets copies of its own
     return n < -126 ? 0.0F : float_of(static_cast<uint32_t>(n + 127) << 23);
 }
 
+// Wraps, as sums of what is not finite may: GCC's _mm512_reduce_add_epi32 adds signed integers, which must not.
+[[maybe_unused]] inline int32_t reduce_add(__m512i x) {
+    const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+}
+
 // Rule 6: EXP.
 [[maybe_unused]] inline __m512 exp_lanes(__m512 x) {
     const __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_set1_ps(kExpLow), _CMP_GT_OQ);

@@ -37,8 +37,8 @@ bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out.high + group * kGroup), _mm512_cvtepi32_epi8(q_low));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out.high + group * kGroup + kLanes), _mm512_cvtepi32_epi8(q_high));
         out.scale[group] = tiny ? 0.0F : power_of_two(e);
-        out.high_sum[2 * group] = _mm512_reduce_add_epi32(q_low);
-        out.high_sum[2 * group + 1] = _mm512_reduce_add_epi32(q_high);
+        out.high_sum[2 * group] = reduce_add(q_low);
+        out.high_sum[2 * group + 1] = reduce_add(q_high);
     }
     return most_of_all < kInfinityBits;
 }
@@ -51,7 +51,7 @@ struct Sixteen {
     int32_t sum;
 };
 
-Sixteen narrow(__m512i q) { return {_mm512_cvtepi32_epi8(q), _mm512_reduce_add_epi32(q)}; }
+Sixteen narrow(__m512i q) { return {_mm512_cvtepi32_epi8(q), reduce_add(q)}; }
 
 void store(const Sixteen& q, int8_t* out, int32_t* sum) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), q.bytes);
