@@ -159,7 +159,7 @@ class Arguments {
     T range(uint32_t offset, uint32_t length) {
         uint8_t* at = bytes(offset, kIsCounted<T> ? length * kCountedBytes : length);
         if (at == nullptr) return T{};
-        if constexpr (std::is_same_v<T, GuestFloats>) {
+        if constexpr (std::is_same_v<T, GuestRange> || std::is_same_v<T, GuestFloats>) {
             return {offset, length};
         } else if constexpr (kIsCounted<T>) {
             return {at, length};
@@ -167,8 +167,6 @@ class Arguments {
             return {{at, length}};
         } else if constexpr (std::is_same_v<T, std::string_view>) {
             return {reinterpret_cast<const char*>(at), length};
-        } else if constexpr (std::is_same_v<T, GuestRange>) {
-            return {offset, length};
         } else if constexpr (std::is_constructible_v<T, uint8_t*, size_t>) {
             return T(at, length);
         } else {
