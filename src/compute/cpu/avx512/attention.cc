@@ -167,8 +167,7 @@ bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, 
     const int32_t be_exponent = static_cast<int32_t>(m - new_max);
     state.al = power_of_two(static_cast<int32_t>(state.running_max - new_max));
     state.unit = zero ? 0.0F : power_of_two(g_exponent + be_exponent);
-    state.sum =
-        __builtin_fmaf(static_cast<float>(reduce_add(l)), power_of_two(be_exponent), state.sum * state.al);
+    state.sum = __builtin_fmaf(static_cast<float>(reduce_add(l)), power_of_two(be_exponent), state.sum * state.al);
     state.running_max = new_max;
     return true;
 }
