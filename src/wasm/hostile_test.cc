@@ -190,6 +190,9 @@ std::vector<uint8_t> with_body(std::span<const uint8_t> code) {
     return out;
 }
 
+constexpr uint8_t kBlock = 0x02;
+constexpr uint8_t kLoop = 0x03;
+
 std::vector<uint8_t> nested(uint8_t opener, size_t depth) {
     std::vector<uint8_t> code;
     for (size_t i = 0; i < depth; i++) code.insert(code.end(), {opener, 0x40});
@@ -199,7 +202,7 @@ std::vector<uint8_t> nested(uint8_t opener, size_t depth) {
 
 // What recursive descent would die of.
 TEST(Hostile, deeply_nested_code_is_compiled) {
-    EXPECT_TRUE(Module::compile(test_runtime(), nested(/*block=*/0x02, 20'000)).ok());
+    EXPECT_TRUE(Module::compile(test_runtime(), nested(kBlock, 20'000)).ok());
     std::vector<uint8_t> sums;  // i32.const 1, (i32.const 1, i32.add)*, drop: an expression as deep as it is long
     sums.insert(sums.end(), {0x41, 1});
     for (int i = 0; i < 20'000; i++) sums.insert(sums.end(), {0x41, 1, 0x6a});
@@ -209,8 +212,8 @@ TEST(Hostile, deeply_nested_code_is_compiled) {
 
 // The engine compiles loops in time that grows with the square of their depth.
 TEST(Hostile, loops_nested_without_measure_are_refused_before_they_are_compiled) {
-    EXPECT_TRUE(Module::compile(test_runtime(), nested(/*loop=*/0x03, 250)).ok());
-    const auto refused = Module::compile(test_runtime(), nested(0x03, 1'000'000));
+    EXPECT_TRUE(Module::compile(test_runtime(), nested(kLoop, 250)).ok());
+    const auto refused = Module::compile(test_runtime(), nested(kLoop, 1'000'000));
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
     EXPECT_TRUE(says(refused.error(), "nested loops: 1000000 loops inside each other")) << refused.error().message;
