@@ -10,7 +10,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/env.sh"
 
 packages=(
-    build-essential cmake ninja-build pkg-config python3                        # the build
+    build-essential cmake ninja-build pkg-config python3 ccache                 # the build
     ca-certificates curl                                                        # rustup's installer
     clang-14 lld-14 wasi-libc                                                   # guests in C and C++
     libclang-rt-14-dev-wasm32 libc++-14-dev-wasm32 libc++abi-14-dev-wasm32
