@@ -114,6 +114,19 @@ TEST(ProgramTest, thaw_names_the_model_it_needs_and_takes_another_when_told) {
     EXPECT_NE(swapped.output.find(" 0 tokens reused"), std::string::npos) << swapped.output;
 }
 
+TEST(ProgramTest, thaw_names_the_activations_it_needs) {
+    const file::TestDirectory directory;
+    const std::string image = directory.file("a.actor");
+    ASSERT_EQ(driftwood("run demo Hello --activations 8 --freeze " + image).exit_code, 0);
+    const Outcome refused = driftwood("thaw " + image + " --say Hi");
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_NE(refused.output.find("add --activations 8"), std::string::npos) << refused.output;
+    const Outcome same = driftwood("thaw " + image + " --activations 8 --say Hi");
+    EXPECT_NE(same.output.find(" 0 to prefill again"), std::string::npos) << same.output;
+    const Outcome again = driftwood("thaw " + image + " --model demo --say Hi");
+    EXPECT_NE(again.output.find(" 0 tokens reused"), std::string::npos) << again.output;
+}
+
 TEST(ProgramTest, logits_do_not_depend_on_chunks_threads_or_engine) {
     const file::TestDirectory directory;
     const std::string common = "logits demo --tokens 5,17,99,300,7,42,11,250,3,9 --out " + directory.file("l.st");

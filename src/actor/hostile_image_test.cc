@@ -111,7 +111,8 @@ TEST_F(HostileImageTest, a_flipped_bit_never_changes_what_the_actor_says) {
         if (got.first == "lived") {
             EXPECT_EQ(got.second, expected_replies_) << at;
         } else {
-            EXPECT_EQ(got.first, "corrupt") << at;
+            // The header is read before its hash can be: a name of a type may have become that of another format's.
+            EXPECT_TRUE(got.first == "corrupt" || got.first == "unsupported") << at << ": " << got.first;
             ++refused;
         }
     }

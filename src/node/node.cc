@@ -141,18 +141,15 @@ Result<Node::Thawed> Node::thaw(const std::string& path, bool require_same_model
 
     const std::string ours = file::to_hex(model_->compute_identity());
     const actor::ImageSummary& recorded = thawed.report.summary;
-    const uint32_t bits = compute::bits_of(model_->spec().activation_bits);
-    if (recorded.compute_identity != ours && recorded.activation_bits != bits) {
-        return error(ErrorCode::kMismatch, "[thaw] " + path + ": the conversation was held with activations of " +
-                                               std::to_string(recorded.activation_bits) + " bits, this model has " +
-                                               std::to_string(bits) + ": add --activations " +
-                                               std::to_string(recorded.activation_bits));
-    }
     if (require_same_model && recorded.compute_identity != ours) {
+        const bool same_bits = recorded.activation_bits == compute::bits_of(model_->spec().activation_bits);
+        const std::string bits = "--activations " + std::to_string(recorded.activation_bits);
+        std::string fix = "name its model with --model FILE";
+        if (!same_bits) fix = recorded.model_name == model_->name() ? "add " + bits : fix + " and add " + bits;
         return error(ErrorCode::kMismatch, "[thaw] " + path + ": the conversation was held with model '" +
                                                recorded.model_name + "' (compute identity " +
                                                recorded.compute_identity + "), this is '" + model_->name() + "' (" +
-                                               ours + "): name its model with --model FILE");
+                                               ours + "): " + fix);
     }
     Stopwatch watch;
     DW_TRY(actor::verify_guest(*open.reader));
