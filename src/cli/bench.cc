@@ -155,8 +155,9 @@ Result<void> bench(const BenchOptions& options) {
         report.many_sessions = report.many_sessions || one.sessions > 1;
         batches.insert(one.n_batch);
         if (report.peaks.contains(one.threads)) continue;
-        report.peaks[one.threads] = {compute::measure_read_bandwidth(one.threads),
-                                     compute::measure_multiply_adds(report.engine, one.threads)};
+        // What a card reads is not what the processor reads.
+        const double bytes_per_s = report.engine == "cuda" ? 0 : compute::measure_read_bandwidth(one.threads);
+        report.peaks[one.threads] = {bytes_per_s, compute::measure_multiply_adds(report.engine, one.threads)};
     }
     report.many_batches = batches.size() > 1 || *batches.begin() != compute::kMaxStepTokens;
     print_header(report, options.format);

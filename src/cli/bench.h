@@ -36,8 +36,8 @@ BenchWork work_of(const compute::DecoderSpec& spec, const BenchCase& one);
 
 // What the machine gives with so many threads, measured in the same run.
 struct BenchPeak {
-    double bytes_per_s = 0;
-    double multiply_adds_per_s = 0;  // 0: not known for this engine
+    double bytes_per_s = 0;          // 0: not known for this engine
+    double multiply_adds_per_s = 0;  // likewise
 };
 
 struct BenchResult {

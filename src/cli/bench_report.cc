@@ -35,7 +35,7 @@ std::string number(const char* format, double value) {
 
 struct Shares {
     double bytes_per_s;
-    double bandwidth;   // 0…1
+    double bandwidth;   // 0…1, 0 when not known
     double arithmetic;  // 0…1, 0 when not known
     const char* bound;
 };
@@ -45,7 +45,7 @@ Shares shares_of(const BenchReport& report, const BenchResult& result) {
     const BenchPeak& peak = report.peaks.at(result.one.threads);
     const double seconds = mean(result.seconds);
     Shares shares{.bytes_per_s = work.bytes / seconds, .bandwidth = 0, .arithmetic = 0, .bound = "neither"};
-    shares.bandwidth = shares.bytes_per_s / peak.bytes_per_s;
+    if (peak.bytes_per_s > 0) shares.bandwidth = shares.bytes_per_s / peak.bytes_per_s;
     if (peak.multiply_adds_per_s > 0) shares.arithmetic = work.multiply_adds / seconds / peak.multiply_adds_per_s;
     if (std::max(shares.bandwidth, shares.arithmetic) >= 0.4) {
         shares.bound = shares.bandwidth > shares.arithmetic ? "memory" : "arithmetic";
@@ -67,7 +67,7 @@ Json fields(const BenchReport& report, const BenchResult& result) {
     const std::vector<double> rates = speeds(result);
     const BenchPeak& peak = report.peaks.at(result.one.threads);
     return {{"cpu_info", cpu_name()},
-            {"backends", "CPU"},
+            {"backends", report.engine == "cuda" ? "CUDA" : "CPU"},
             {"isa", report.engine},
             {"model_filename", report.model_file},
             {"model_type", report.model_type},
@@ -139,14 +139,15 @@ void print_result(const BenchReport& report, BenchFormat format, const BenchResu
         const std::vector<double> rates = speeds(result);
         const std::string batch = report.many_batches ? number(" %7.0f |", result.one.n_batch) : "";
         const std::string sessions = report.many_sessions ? number(" %8.0f |", result.one.sessions) : "";
-        const std::string arithmetic =
-            shares.arithmetic > 0 ? number("%.0f", 100 * shares.arithmetic) : std::string("?");
-        std::printf("| %-24s | %10s | %10s | %-7s | %7u |%s%s %18s | %16s | %7.1f | %11.0f | %11s | %-10s |\n",
+        const auto percent = [](double share) { return share > 0 ? number("%.0f", 100 * share) : std::string("?"); };
+        const bool known = shares.bandwidth > 0 || shares.arithmetic > 0;
+        std::printf("| %-24s | %10s | %10s | %-7s | %7u |%s%s %18s | %16s | %7.1f | %11s | %11s | %-10s |\n",
                     printable(report.model_type).c_str(), human_bytes(report.model_bytes).c_str(),
                     number("%.2f B", static_cast<double>(report.parameters) / 1e9).c_str(), report.engine.c_str(),
                     result.one.threads, batch.c_str(), sessions.c_str(), case_name(result.one).c_str(),
                     (number("%.2f", mean(rates)) + number(" ± %.2f", deviation(rates))).c_str(),
-                    shares.bytes_per_s / 1e9, 100 * shares.bandwidth, arithmetic.c_str(), shares.bound);
+                    shares.bytes_per_s / 1e9, percent(shares.bandwidth).c_str(), percent(shares.arithmetic).c_str(),
+                    known ? shares.bound : "?");
     }
     std::fflush(stdout);
 }
@@ -156,6 +157,7 @@ void print_footer(const BenchReport& report, BenchFormat format) {
     if (format != BenchFormat::kMarkdown) return;
     std::printf("\n%s\n", cpu_name().c_str());
     for (const auto& [threads, peak] : report.peaks) {
+        if (peak.bytes_per_s == 0) continue;
         std::printf("%u thread(s): memory is read at %.1f GB/s", threads, peak.bytes_per_s / 1e9);
         if (peak.multiply_adds_per_s > 0) {
             std::printf(", 8-bit multiply-adds run at %.0f G/s", peak.multiply_adds_per_s / 1e9);
