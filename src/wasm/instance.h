@@ -31,13 +31,13 @@ namespace driftwood::wasm {
 struct RuntimeOptions {
     uint32_t epoch_ms = 5;  // how often running guests look whether their deadline has passed
     bool fuel = false;      // count what guests execute, for InstanceLimits::turn_fuel; makes them slower
-    std::string module_cache =
-        {};  // directory of compiled modules, private to this user (file/private_cache.h); "": none
+    // Directory of compiled modules, private to this user (file/private_cache.h); "": none.
+    std::string module_cache = {};
 };
 
 class Runtime {
   public:
-    static Result<std::unique_ptr<Runtime>> create(RuntimeOptions options);
+    static Result<std::unique_ptr<Runtime>> create(const RuntimeOptions& options);
     virtual ~Runtime() = default;
 
   protected:

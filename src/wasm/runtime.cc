@@ -117,7 +117,7 @@ Result<void> RuntimeImpl::define_host_calls() {
     return {};
 }
 
-Result<std::unique_ptr<Runtime>> Runtime::create(RuntimeOptions options) {
+Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& options) {
     if (options.epoch_ms == 0 || options.epoch_ms > kMaxEpochMs) {
         return error(ErrorCode::kInvalidArgument, "[wasm.runtime] epoch_ms: want 1 to " + std::to_string(kMaxEpochMs) +
                                                       ", got " + std::to_string(options.epoch_ms));
