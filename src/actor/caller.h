@@ -95,9 +95,10 @@ class Caller {
     }
     template <class T>
     void write(uint32_t offset, const std::vector<T>& values) {
-        std::memcpy(memory(offset), values.data(), values.size() * sizeof(T));
+        const auto* bytes = reinterpret_cast<const uint8_t*>(values.data());
+        std::copy_n(bytes, values.size() * sizeof(T), memory(offset));
     }
-    void write(uint32_t offset, std::string_view text) { std::memcpy(memory(offset), text.data(), text.size()); }
+    void write(uint32_t offset, std::string_view text) { std::copy(text.begin(), text.end(), memory(offset)); }
 
     const wasm::Module& module() const { return *module_; }
 
