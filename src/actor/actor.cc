@@ -81,15 +81,21 @@ const Error& ActorImpl::failure() const {
 Actor::State ActorImpl::state() const {
     if (failure_) return State::kFailed;
     if (instance_->exit_code()) return State::kStopped;
-    return has_work() ? State::kReady : State::kWaiting;
+    return next() == Step::Kind::kNothing ? State::kWaiting : State::kReady;
 }
 
-bool ActorImpl::has_work() const {
-    if (!started_ || !completions_.empty()) return true;
-    if (std::any_of(operations_.begin(), operations_.end(), std::mem_fn(&Operation::is_tensor))) return true;
-    return std::any_of(sessions_.begin(), sessions_.end(), [this](const auto& entry) {
-        return entry.second->can_sample() || wants_forward(entry.first, *entry.second);
-    });
+Step::Kind ActorImpl::next() const {
+    if (failure_ || instance_->exit_code()) return Step::Kind::kNothing;
+    if (!started_ || !completions_.empty()) return Step::Kind::kTurn;
+    if (std::any_of(operations_.begin(), operations_.end(), std::mem_fn(&Operation::is_tensor))) {
+        return Step::Kind::kTensor;
+    }
+    auto next = Step::Kind::kNothing;
+    for (const auto& [handle, session] : sessions_) {
+        if (session->can_sample()) return Step::Kind::kSample;
+        if (wants_forward(handle, *session)) next = Step::Kind::kForward;
+    }
+    return next;
 }
 
 Result<void> ActorImpl::send(std::string_view message) {
@@ -140,21 +146,35 @@ bool ActorImpl::listens() const {
 }
 
 Step ActorImpl::step() {
+    CHECK(!forward_);
     Step step;
-    const State now = state();
-    if (now == State::kFailed || now == State::kStopped) return step;
-    if (!started_) {
-        started_ = true;
-        begin_turn();
-        end_turn(step, instance_->start());
-    } else if (!completions_.empty()) {
-        deliver(step);
-    } else if (!run_tensor(step) && !run_sample(step)) {
-        run_forward(step);
+    switch (next()) {
+        case Step::Kind::kNothing: return step;
+        case Step::Kind::kTurn:
+            if (started_) {
+                deliver(step);
+            } else {
+                started_ = true;
+                begin_turn();
+                end_turn(step, instance_->start());
+            }
+            break;
+        case Step::Kind::kTensor: run_tensor(step); break;
+        case Step::Kind::kSample: run_sample(step); break;
+        case Step::Kind::kForward: {
+            session::Batch batch(context_.engine);
+            CHECK(plan_forward(batch, kPrefillChunk, FullPool::kFail));
+            batch.run();
+            return commit_forward(batch);
+        }
     }
+    end_step(step);
+    return step;
+}
+
+void ActorImpl::end_step(Step& step) {
     if (!failure_) check_memory(step);
     if (!failure_) settle();
-    return step;
 }
 
 // A device and the copies of this class touch guest memory outside of turns; a turn checks for itself.
@@ -181,9 +201,8 @@ void ActorImpl::deliver(Step& step) {
     end_turn(step, instance_->complete(completion.op, completion.status));
 }
 
-bool ActorImpl::run_tensor(Step& step) {
+void ActorImpl::run_tensor(Step& step) {
     const auto found = std::find_if(operations_.begin(), operations_.end(), std::mem_fn(&Operation::is_tensor));
-    if (found == operations_.end()) return false;
     memory::Region& memory = instance_->memory();
     const Result<void> outcome = found->kind == Operation::Kind::kGemm
                                      ? context_.device.gemm(memory, to_device(found->gemm))
@@ -191,59 +210,15 @@ bool ActorImpl::run_tensor(Step& step) {
     completions_.push_back({.op = found->id, .status = outcome.ok() ? 0 : -DRIFTWOOD_EINVAL, .out = {}, .bytes = {}});
     operations_.erase(found);
     step.kind = Step::Kind::kTensor;
-    return true;
 }
 
-bool ActorImpl::run_sample(Step& step) {
+void ActorImpl::run_sample(Step& step) {
+    step.kind = Step::Kind::kSample;
     for (auto& [handle, session] : sessions_) {
         if (!session->can_sample()) continue;
-        step.kind = Step::Kind::kSample;
         ++step.tokens;
         if (const auto outcome = session->sample(); !outcome.ok()) session_failed(handle, -DRIFTWOOD_ENOTFINITE);
     }
-    return step.kind == Step::Kind::kSample;
-}
-
-bool ActorImpl::wants_forward(int64_t handle, const session::Session& session) const {
-    if (session.tokens().size() == session.computed()) return false;
-    if (session.finish() == session::Finish::kRunning) return true;
-    return std::any_of(operations_.begin(), operations_.end(),
-                       [handle](const Operation& operation) { return operation.computes(handle); });
-}
-
-bool ActorImpl::run_forward(Step& step) {
-    std::vector<int64_t> handles;
-    std::vector<compute::BatchItem> batch;
-    for (auto& [handle, session] : sessions_) {
-        if (!wants_forward(handle, *session)) continue;
-        step.kind = Step::Kind::kForward;
-        auto item = session->plan(kPrefillChunk);
-        if (!item.ok()) {
-            if (item.error().code != ErrorCode::kLimit) return fail(step, std::move(item).error()), true;
-            session_failed(handle, -DRIFTWOOD_ENOMEM);
-        } else if (*item) {
-            handles.push_back(handle);
-            batch.push_back(**item);
-        }
-    }
-    if (batch.empty()) return step.kind == Step::Kind::kForward;
-    context_.engine.step(batch);
-    for (size_t i = 0; i < batch.size(); ++i) {
-        const auto tokens = static_cast<uint32_t>(batch[i].tokens.size());
-        if (const auto outcome = sessions_.at(handles[i])->commit(batch[i]); !outcome.ok()) {
-            // A file under the KV is gone: the session has nothing to go on from, and neither has the actor.
-            if (outcome.error().code == ErrorCode::kIo) return fail(step, outcome.error()), true;
-            push_effect({.kind = Effect::Kind::kLog, .level = DRIFTWOOD_LOG_ERROR, .bytes = outcome.error().message});
-            session_failed(handles[i], -DRIFTWOOD_ENOTFINITE);
-            continue;
-        }
-        step.tokens += tokens;
-        for (Operation& operation : operations_) {
-            if (operation.computes(handles[i])) operation.progress += tokens;
-        }
-    }
-    step.effects = take_effects();
-    return true;
 }
 
 void ActorImpl::session_failed(int64_t handle, int64_t status) {

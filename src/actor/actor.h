@@ -7,9 +7,17 @@
 // one chunk of forward work for all sessions together. Operations start after the turn that issued them. Every boundary
 // between two steps is a place to freeze: nothing is on a stack then.
 //
+// Where many actors share an engine, a forward step is taken in two halves, so that one step of the engine serves them
+// all. An actor's forward step is never divided, so the order of its events is what it would be alone:
+//
+//   actor.plan_forward(batch, tokens, FullPool::kWait);  // of each actor whose next() is kForward
+//   batch.run();
+//   perform(actor.commit_forward(batch));                // of each
+//
 // Errors: a trap, a deadline or a corrupt KV block ends the actor (kFailed; every later call returns that error);
-// neither the process nor another actor is touched. Threads: one at a time, the engine's submitting thread. Lifetime:
-// everything in Context, and the Module, outlive the actor.
+// neither the process nor another actor is touched. Threads: one at a time, the engine's submitting thread; but a step
+// whose next() is kSample touches this actor alone and may run on any thread. Lifetime: everything in Context, and the
+// Module, outlive the actor.
 #pragma once
 
 #include <array>
@@ -26,6 +34,7 @@
 #include "compute/engine.h"
 #include "file/section.h"
 #include "model/model.h"
+#include "session/batch.h"
 #include "session/block_table.h"
 #include "session/session.h"
 #include "wasm/instance.h"
@@ -66,6 +75,19 @@ struct Step {
     std::vector<Effect> effects;
     uint32_t tokens = 0;         // sampled, or computed forward
     std::optional<Error> error;  // the actor failed in this step
+};
+
+// What an actor wants computed forward.
+struct ForwardWork {
+    uint32_t sessions = 0;  // that want some
+    uint32_t tokens = 0;    // of the step that step() would make
+    uint32_t pending = 0;   // of all steps until nothing is pending
+};
+
+// What becomes of a session for which the pool of KV blocks has no room.
+enum class FullPool : uint8_t {
+    kFail,  // what it computes fails: a generate, prefill or decode ends with -ENOMEM, the actor lives on
+    kWait,  // the whole step is put off
 };
 
 using ActorId = std::array<uint8_t, 16>;
@@ -112,6 +134,16 @@ class Actor {
     virtual std::optional<int64_t> next_timer_in_ns() = 0;
     virtual bool listens() const = 0;  // waits for a message, whatever else it waits for
     virtual Step step() = 0;
+
+    virtual Step::Kind next() const = 0;           // what step() would do; kNothing: it waits, has stopped or failed
+    virtual ForwardWork forward_work() const = 0;  // preconditions of these three: next() is kForward
+    // Plans the forward step into `batch`. An actor with work for one session only takes several chunks at once where
+    // `max_tokens` has room for them, which nobody can tell from one after the other; else `max_tokens` changes
+    // nothing. False: the pool is full and the step was put off; nothing happened. After true, nothing but
+    // commit_forward() may be done with the actor.
+    virtual bool plan_forward(session::Batch& batch, uint32_t max_tokens, FullPool full) = 0;
+    // The other half, after the batch has run.
+    virtual Step commit_forward(const session::Batch& batch) = 0;
 
     // Writes the image of this actor; it lives on unchanged. Not for a failed or stopped one.
     virtual Result<file::SectionWriter::Committed> freeze(const std::string& path,

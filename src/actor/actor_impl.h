@@ -1,5 +1,5 @@
-// The one implementation of Actor, private to this folder: actor.cc steps, guest_calls.cc answers the guest, image.cc
-// freezes and thaws.
+// The one implementation of Actor, private to this folder: actor.cc steps, forward.cc does so where the engine is
+// needed, guest_calls.cc answers the guest, image.cc freezes and thaws.
 #pragma once
 
 #include <deque>
@@ -32,6 +32,10 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     std::optional<int64_t> next_timer_in_ns() override;
     bool listens() const override;
     Step step() override;
+    Step::Kind next() const override;
+    ForwardWork forward_work() const override;
+    bool plan_forward(session::Batch& batch, uint32_t max_tokens, FullPool full) override;
+    Step commit_forward(const session::Batch& batch) override;
     Result<file::SectionWriter::Committed> freeze(const std::string& path,
                                                   file::SectionWriter::CommitOptions options) override;
     wasm::Instance& instance() override { return *instance_; }
@@ -74,12 +78,21 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     void end_turn(Step& step, const Result<void>& outcome);
     void deliver(Step& step);
     void check_memory(Step& step);
-    bool run_tensor(Step& step);
-    bool run_sample(Step& step);
-    bool run_forward(Step& step);
+    void run_tensor(Step& step);
+    void run_sample(Step& step);
+    void end_step(Step& step);
     void fail(Step& step, Error error);
-    bool has_work() const;
+
+    // ---- Forward steps (forward.cc)
+    struct ForwardStep {
+        Step step;
+        size_t first_item = 0;         // of the batch
+        std::vector<int64_t> handles;  // of its items
+        bool long_chunk = false;       // more than a chunk of one session
+    };
     bool wants_forward(int64_t handle, const session::Session& session) const;
+    bool plan_session(session::Batch& batch, int64_t handle, uint32_t chunk, FullPool full);
+    void commit_session(const session::Batch::Outcome& outcome, int64_t handle);
     // Turns operations that can complete into completions, in the order in which they were issued.
     void settle();
     std::optional<Completion> try_complete(const Operation& operation);
@@ -133,6 +146,9 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     std::deque<Completion> completions_;
     std::map<int64_t, Stream> streams_;
     std::map<int64_t, std::unique_ptr<session::Session>> sessions_;
+
+    std::optional<ForwardStep> forward_;  // between plan_forward and commit_forward
+    bool chunk_by_chunk_ = false;         // a long chunk failed: which of its chunks it was is for single ones to find
 
     // Of the running turn.
     std::vector<Effect> effects_;

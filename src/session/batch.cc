@@ -1,31 +1,51 @@
 #include "session/batch.h"
 
+#include "base/check.h"
+
 namespace driftwood::session {
 
-std::vector<BatchOutcome> run_batch(compute::Engine& engine, std::span<Session* const> sessions, uint32_t chunk) {
-    std::vector<BatchOutcome> outcomes(sessions.size());
-    std::vector<compute::BatchItem> items;
-    std::vector<size_t> owners;
-    for (size_t i = 0; i < sessions.size(); ++i) {
-        auto item = sessions[i]->plan(chunk);
-        if (!item.ok()) {
-            outcomes[i].error = std::move(item).error();
-        } else if (*item) {
-            items.push_back(**item);
-            owners.push_back(i);
-        }
+Result<uint32_t> Batch::add(Session& session, uint32_t max_tokens) {
+    CHECK(outcomes_.empty());
+    DW_ASSIGN(auto item, session.plan(max_tokens));
+    if (!item) return 0U;
+    const auto count = static_cast<uint32_t>(item->tokens.size());
+    items_.push_back(*std::move(item));
+    sessions_.push_back(&session);
+    tokens_ += count;
+    return count;
+}
+
+void Batch::drop(size_t keep) {
+    CHECK(outcomes_.empty());
+    while (items_.size() > keep) {
+        tokens_ -= static_cast<uint32_t>(items_.back().tokens.size());
+        sessions_.back()->drop_plan();
+        items_.pop_back();
+        sessions_.pop_back();
     }
-    if (items.empty()) return outcomes;
-    engine.step(items);
-    for (size_t j = 0; j < items.size(); ++j) {
-        BatchOutcome& outcome = outcomes[owners[j]];
-        if (auto done = sessions[owners[j]]->commit(items[j]); done.ok()) {
-            outcome.tokens = static_cast<uint32_t>(items[j].tokens.size());
+}
+
+void Batch::run() {
+    CHECK(outcomes_.empty());
+    if (items_.empty()) return;
+    engine_.step(items_);
+    for (size_t i = 0; i < items_.size(); ++i) {
+        Outcome& outcome = outcomes_.emplace_back();
+        const auto count = static_cast<uint32_t>(items_[i].tokens.size());
+        if (auto done = sessions_[i]->commit(items_[i]); done.ok()) {
+            outcome.tokens = count;
         } else {
             outcome.error = std::move(done).error();
         }
     }
-    return outcomes;
+}
+
+void Batch::clear() {
+    if (outcomes_.empty()) drop(0);
+    items_.clear();
+    sessions_.clear();
+    outcomes_.clear();
+    tokens_ = 0;
 }
 
 }  // namespace driftwood::session

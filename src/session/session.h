@@ -6,7 +6,7 @@
 //   if (session.can_sample()) session.sample();                   // pick the next token; it becomes pending
 //
 // Between them a session can be saved, forked, rewound or dropped; between plan() and commit() nothing else may be done
-// with it but another plan() or its end (kInvalidArgument).
+// with it but another plan(), drop_plan() or its end (kInvalidArgument).
 //
 // Invariants: computed() <= tokens().size() <= the model's context; parts() cover tokens() without gaps; blocks() hold
 // computed() tokens and the rows beyond are zeros; last_logits() are those of token computed() - 1, or empty (nothing
@@ -99,6 +99,8 @@ class Session {
     // same item after the engine's step and hands on its error, if it has one; then nothing of it is kept.
     Result<std::optional<compute::BatchItem>> plan(uint32_t max_tokens);
     Result<void> commit(const compute::BatchItem& item);
+    // Takes back a plan that is not carried out, with the blocks that it took.
+    void drop_plan();
     // Sees to it that there are logits once nothing is pending, where a rewind took them: the last token is forwarded
     // again then. kInvalidArgument while a generate runs, and when there are no tokens.
     Result<void> want_logits();

@@ -1,6 +1,5 @@
 #include "session/session.h"
 
-#include "session/batch.h"
 #include "session/session_test.h"
 
 namespace driftwood::session {
@@ -383,52 +382,6 @@ TEST(SessionTest, a_full_pool_is_an_error_and_nothing_is_lost) {
     EXPECT_TRUE((*second->plan(10)).has_value());  // planned anew
     second.reset();
     EXPECT_EQ(bench.engine->pool().blocks_in_use(), 2u);
-}
-
-TEST(BatchTest, sessions_together_get_what_each_gets_alone) {
-    const Bench bench = test_bench();
-    std::vector<std::unique_ptr<Session>> sessions;
-    std::vector<Session*> pointers;
-    for (uint64_t i = 0; i < 3; ++i) {
-        sessions.push_back(bench.open());
-        pointers.push_back(sessions.back().get());
-        ASSERT_TRUE(sessions.back()->append("user", long_text(3 * i + 1)).ok());
-        ASSERT_TRUE(
-            sessions.back()->begin_generate({.sampler = {.temperature = 1.0F, .seed = i}, .max_tokens = 12}).ok());
-    }
-    for (bool work = true; work;) {
-        work = false;
-        for (const BatchOutcome& outcome : run_batch(*bench.engine, pointers, 50)) {
-            ASSERT_FALSE(outcome.error);
-            work = work || outcome.tokens > 0;
-        }
-        for (Session* session : pointers) {
-            if (!session->can_sample()) continue;
-            ASSERT_TRUE(session->sample().ok());
-            work = true;
-        }
-    }
-    for (uint64_t i = 0; i < 3; ++i) {
-        const Bench fresh = test_bench();
-        const auto alone = fresh.open();
-        ASSERT_TRUE(alone->append("user", long_text(3 * i + 1)).ok());
-        ASSERT_TRUE(alone->begin_generate({.sampler = {.temperature = 1.0F, .seed = i}, .max_tokens = 12}).ok());
-        run(fresh, *alone);
-        expect_equal(bench, *sessions[i], fresh, *alone);
-    }
-}
-
-TEST(BatchTest, an_error_stays_with_its_session) {
-    const Bench bench = bench_of(test_writer(), 2);
-    const auto small = bench.open(), large = bench.open();
-    ASSERT_TRUE(small->append("user", "hi").ok());
-    ASSERT_TRUE(large->append("user", std::string(200, '#')).ok());
-    Session* const both[] = {large.get(), small.get()};
-    const auto outcomes = run_batch(*bench.engine, both, 512);
-    ASSERT_TRUE(outcomes[0].error.has_value());
-    EXPECT_EQ(outcomes[0].error->code, ErrorCode::kLimit);
-    EXPECT_FALSE(outcomes[1].error);
-    EXPECT_EQ(outcomes[1].tokens, small->tokens().size());
 }
 
 }  // namespace

@@ -71,8 +71,7 @@ Result<void> Session::State::truncate(uint32_t count) {
 
 Result<std::optional<compute::BatchItem>> Session::plan(uint32_t max_tokens) {
     State& s = *state_;
-    s.planned = 0;
-    s.drop_blocks(blocks_for(s.computed));  // what an earlier plan took that was never carried out
+    drop_plan();
     const size_t pending = s.tokens.size() - s.computed;
     if (pending == 0) return std::optional<compute::BatchItem>();
     const auto count = static_cast<uint32_t>(std::min<size_t>({pending, max_tokens, compute::kMaxStepTokens}));
@@ -97,6 +96,11 @@ Result<std::optional<compute::BatchItem>> Session::plan(uint32_t max_tokens) {
                            .blocks = s.blocks,
                            .logits = s.step_logits,
                            .error = {}});
+}
+
+void Session::drop_plan() {
+    state_->planned = 0;
+    state_->drop_blocks(blocks_for(state_->computed));
 }
 
 Result<void> Session::commit(const compute::BatchItem& item) {

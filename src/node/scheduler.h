@@ -1,0 +1,84 @@
+// Scheduler: many actors on one engine. A round lets each do what it can without the engine (turns, tensors, samples),
+// then takes one step of the engine for all that want forward work (batcher.h). An actor's own order of events is what
+// it would be alone, so its image is too, whoever is beside it.
+//
+//   auto key = scheduler.add(std::move(live));
+//   scheduler.send(key, "Hello!");
+//   while (scheduler.round().worked) {}
+//
+// Nobody can hold up the others for long: a turn has its deadline, and an actor gets `host_steps` of them in a round.
+// An actor that fails stays, failed, until it is removed.
+//
+// Threads: the engine's submitting thread; samples, which touch one actor each, are drawn on helpers too. Lifetime: the
+// engine outlives the scheduler; actors' modules outlive them (LiveActor holds its own).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string_view>
+
+#include "compute/cpu/thread_pool.h"
+#include "node/batcher.h"
+#include "node/node.h"
+
+namespace driftwood::node {
+
+struct SchedulerOptions {
+    StepLimits step;
+    uint32_t max_actors = 4096;
+    uint32_t host_steps = 64;  // of an actor in one round
+    uint32_t threads = 0;      // that sample; 0: the cores this process may use
+};
+
+class Scheduler {
+  public:
+    using Key = uint64_t;
+    // Performs a step's effects, and may look at the rest of it. Called after every step, in order; must not call the
+    // scheduler.
+    using Perform = std::function<void(Key, const actor::Step&)>;
+
+    Scheduler(compute::Engine& engine, const SchedulerOptions& options, Perform perform);
+
+    // kLimit when there are max_actors.
+    Result<Key> add(LiveActor actor);
+    // The actor as it is between two steps, to be frozen, kept or dropped. Preconditions here and below: the key is of
+    // an actor that was added and not removed.
+    LiveActor remove(Key key);
+    actor::Actor& at(Key key) { return *actors_.at(key).live.actor; }
+    // As Actor::send: kLimit when its mailbox is full.
+    Result<void> send(Key key, std::string_view message) { return at(key).send(message); }
+
+    struct Round {
+        bool worked = false;  // somebody did something; else all wait
+        uint32_t host_steps = 0;
+        Batcher::Report forward;
+    };
+    Round round();
+    // Until the first timer of any actor is due; nothing if none is set.
+    std::optional<int64_t> next_timer_in_ns();
+
+    size_t actors() const { return actors_.size(); }
+    uint64_t steps() const { return batcher_.steps(); }
+
+  private:
+    struct Slot {
+        Key key = 0;
+        LiveActor live;
+        std::unique_ptr<ActorMember> member;
+        uint32_t host_steps = 0;  // in this round
+    };
+    // One pass over all actors; whether any stepped.
+    bool run_turns(Round& round);
+    bool run_samples(Round& round);
+
+    SchedulerOptions options_;
+    Perform perform_;
+    Batcher batcher_;
+    compute::LazyPool threads_;
+    Key next_key_ = 1;
+    std::map<Key, Slot> actors_;
+};
+
+}  // namespace driftwood::node
