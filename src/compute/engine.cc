@@ -86,7 +86,7 @@ Result<std::unique_ptr<Engine>> make_engine(std::string_view name, const Decoder
     if (chosen->kernels == nullptr) {
         auto made = make_cuda_engine(spec, options);
         if (made.ok() || name != "auto") return made;
-        // A card that has no kernels or no room for this model leaves it to the processor.
+        // A card that has no room for this model leaves it to the processor.
         chosen = find_on_host();
     }
     const KvLayout layout{.layers = spec.layers, .kv_heads = spec.kv_heads, .head_dim = spec.head_dim};

@@ -471,16 +471,25 @@ TEST(engines, auto_is_the_first_that_this_machine_runs) {
     EXPECT_EQ(engine->name(), first->name);
 }
 
-TEST(engines, auto_takes_every_model_and_names_who_does) {
-    // No card here has kernels for these; a processor has.
-    const TestModel model = make_test_model({.type = WeightType::kQ4_1, .second_type = WeightType::kQ5_1}, 1);
-    const auto engine = make_engine("auto", model.spec, {.threads = 1, .kv_blocks = 4});
-    ASSERT_TRUE(engine.ok()) << engine.error().message;
-    EXPECT_NE((*engine)->name(), "cuda");
-    if (!engine_available("cuda")) return;
-    const auto refused = make_engine("cuda", model.spec, {.kv_blocks = 4});
-    ASSERT_FALSE(refused.ok());
-    EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+TEST(engines, auto_takes_every_type_of_weights_and_a_card_does_too) {
+    for (uint32_t i = 0; i < kWeightTypes; ++i) {
+        const auto type = static_cast<WeightType>(i);
+        if (is_plain_float(type)) continue;  // these multiply as W16
+        for (const ActivationBits bits : {ActivationBits::k8, ActivationBits::k16}) {
+            const TestModel model = make_test_model({.d_model = 256,
+                                                     .head_dim = 64,
+                                                     .d_ff = 256,
+                                                     .type = type,
+                                                     .second_type = WeightType::kQ6_K,
+                                                     .activation_bits = bits},
+                                                    1);
+            for (const char* name : {"auto", "cuda"}) {
+                if (name == std::string_view("cuda") && !engine_available(name)) continue;
+                const auto engine = make_engine(name, model.spec, {.threads = 1, .kv_blocks = 4});
+                EXPECT_TRUE(engine.ok()) << engine.error().message;
+            }
+        }
+    }
 }
 
 TEST(engines, an_unknown_name_is_an_error_that_lists_the_known_ones) {

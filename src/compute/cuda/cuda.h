@@ -14,7 +14,7 @@ bool available();
 inline constexpr std::string_view kNeeds = "an NVIDIA card of compute capability 8.0 or newer and a driver for CUDA 13";
 
 // An engine on the first card. Preconditions: available(), validate(spec). kLimit when the card's memory does not hold
-// the weights; kUnsupported names what no kernel here does.
+// the weights.
 Result<std::unique_ptr<Engine>> make_engine(const DecoderSpec& spec, const EngineOptions& options);
 
 }  // namespace driftwood::compute::cuda

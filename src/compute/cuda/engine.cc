@@ -24,10 +24,6 @@ Result<std::unique_ptr<Engine>> make_engine(const DecoderSpec& spec, const Engin
 }
 
 Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, const EngineOptions& options) {
-    if (spec.activation_bits != ActivationBits::k8) {
-        return error(ErrorCode::kUnsupported,
-                     "[compute.cuda] activations: want 8 bits, got 16; use an engine of the CPU");
-    }
     DW_ASSIGN(Stream stream, Stream::create());
     std::unique_ptr<CudaEngine> engine(new CudaEngine(spec, options, std::move(stream)));
     DW_ASSIGN(Weights weights, Weights::upload(spec, engine->stream_));
@@ -74,16 +70,17 @@ Result<void> CudaEngine::make_buffers() {
     DW_TRY(b.cq.hold(rows * spec_.heads * sizeof(float)));
     const size_t groups = padded_groups(std::max(spec_.d_model, static_cast<uint32_t>(q_width)));
     const size_t pair_groups = padded_groups(spec_.d_ff);
+    const size_t columns = 2 * rows;  // a token's two digits at most (A16)
     // Tiles hold 16 tokens and whole super-blocks: what lies beyond the rows and columns is multiplied too, and means
     // nothing, but for being finite.
     const auto tiles = [&](DeviceBytes& buffer, size_t size) -> Result<void> {
         DW_TRY(buffer.hold(size));
         return check("clear activations", cudaMemsetAsync(buffer.as<void>(), 0, size, stream_.get()));
     };
-    DW_TRY(tiles(b.a8, rows * groups * kTileCols));
-    DW_TRY(tiles(b.a8_scale, rows * groups * sizeof(float)));
-    DW_TRY(tiles(b.pair8, rows * pair_groups * kTileCols));
-    DW_TRY(tiles(b.pair8_scale, rows * pair_groups * sizeof(float)));
+    DW_TRY(tiles(b.a8, columns * groups * kTileCols));
+    DW_TRY(tiles(b.a8_scale, columns * groups * sizeof(float)));
+    DW_TRY(tiles(b.pair8, columns * pair_groups * kTileCols));
+    DW_TRY(tiles(b.pair8_scale, columns * pair_groups * sizeof(float)));
     DW_TRY(b.large.hold(sizeof(uint32_t)));
     DW_TRY(b.fault.hold(rows * sizeof(uint32_t)));
     DW_TRY(b.host_fault.hold(rows * sizeof(uint32_t)));
@@ -272,7 +269,7 @@ Result<void> CudaEngine::enqueue(const Pass& pass) {
 // ---- the decoder
 
 Quantise CudaEngine::quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows) const {
-    return {.kind = kind_of(matrix.type),
+    return {.kind = matrix.kind,
             .rows = rows,
             .cols = matrix.cols,
             .source = nullptr,
@@ -298,27 +295,41 @@ Linear CudaEngine::plain(const Pass& pass, bool add) const {
     return args;
 }
 
-Result<void> CudaEngine::multiply(std::initializer_list<Linear::Product> products, Linear args) {
+Result<void> CudaEngine::multiply(std::span<const Linear::Product> products, Linear args) {
     args.products = static_cast<uint32_t>(products.size());
     std::copy(products.begin(), products.end(), args.product);
     return check("multiply", linear(stream_.get(), args));
 }
 
+Result<void> CudaEngine::multiply_normed(std::span<const Linear::Product> products, Linear args, const float* weight,
+                                         uint32_t layer, Place place) {
+    const bool fused = args.tokens <= kFusedTokens && spec_.d_model <= kFusedCols;
+    std::optional<ActivationKind> made;
+    for (size_t begin = 0, end = 0; begin < products.size(); begin = end) {
+        const TiledMatrix& first = products[begin].matrix;
+        while (end < products.size() && products[end].matrix.type == first.type) ++end;
+        if (fused) {
+            args.norm = norm(weight, layer, place);
+        } else if (made != first.kind) {
+            DW_TRY(check("norm", norm_quantise(stream_.get(), quantised(first, layer, place, args.tokens),
+                                               buffers_.residual.as<float>(), weight, spec_.norm_eps)));
+            made = first.kind;
+        }
+        DW_TRY(multiply(products.subspan(begin, end - begin), args));
+    }
+    return {};
+}
+
 Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
-    Linear qkv = plain(pass, false);
-    if (pass.rows <= kFusedTokens && spec_.d_model <= kFusedCols) {
-        qkv.norm = norm(w.attn_norm, layer, Place::kAttnNorm);
-    } else {
-        DW_TRY(check("attn_norm", norm_quantise(stream_.get(), quantised(w.wq, layer, Place::kAttnNorm, pass.rows),
-                                                b.residual.as<float>(), w.attn_norm, spec_.norm_eps)));
-    }
-    DW_TRY(multiply({{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}}, qkv));
+    const Linear::Product qkv[] = {{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}};
+    DW_TRY(multiply_normed(qkv, plain(pass, false), w.attn_norm, layer, Place::kAttnNorm));
     DW_TRY(attend(layer, pass));
     Linear out = plain(pass, true);
     if (takes_floats(w.wo, pass)) out.norm = floats(b.attended, layer, Place::kAttention);
-    return multiply({{w.wo, b.residual.as<float>()}}, out);
+    const Linear::Product wo[] = {{w.wo, b.residual.as<float>()}};
+    return multiply(wo, out);
 }
 
 RopeStore CudaEngine::rope(uint32_t layer, const Pass& pass) const {
@@ -347,7 +358,7 @@ RopeStore CudaEngine::rope(uint32_t layer, const Pass& pass) const {
 }
 
 bool CudaEngine::takes_floats(const TiledMatrix& matrix, const Pass& pass) const {
-    return kind_of(matrix.type) != ActivationKind::kA32P && pass.rows <= kFusedTokens && matrix.cols <= kFusedFloats;
+    return matrix.kind != ActivationKind::kA32P && pass.rows <= kFusedTokens && matrix.cols <= kFusedFloats;
 }
 
 Linear::Norm CudaEngine::floats(const DeviceBytes& x, uint32_t layer, Place place) const {
@@ -380,7 +391,7 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass) {
         args.part = b.part.as<void>();
         args.part_sum = b.part_sum.as<int32_t>();
         // A32P: a head is whole groups, so the merge makes the activations. A256: four heads may share a scale.
-        const bool merged = args.tasks == 0 && kind_of(wo.type) == ActivationKind::kA32P;
+        const bool merged = args.tasks == 0 && wo.kind == ActivationKind::kA32P;
         if (merged) args.tiles = activations();
         const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
         const auto decodes = static_cast<uint32_t>(pass.decode_rows.size());
@@ -400,31 +411,29 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
     Linear pair = plain(pass, false);
-    if (pass.rows <= kFusedTokens && spec_.d_model <= kFusedCols) {
-        pair.norm = norm(w.ffn_norm, layer, Place::kFfnNorm);
-    } else {
-        DW_TRY(check("ffn_norm", norm_quantise(stream_.get(), quantised(w.w_gate, layer, Place::kFfnNorm, pass.rows),
-                                               b.residual.as<float>(), w.ffn_norm, spec_.norm_eps)));
-    }
     Quantise silu = quantised(w.w_down, layer, Place::kFeedForward, pass.rows);
     silu.out = pair_activations();
-    // The pair makes the input of w_down itself if that wants groups; as floats if super-blocks, which it has not
-    // whole.
-    pair.is_pair = pass.rows <= kPairTokens && w.w_down.type == w.w_gate.type;
-    pair.pair = silu.out;
-    pair.fault = silu.fault;
-    pair.code = silu.code;
-    if (!pair.is_pair) pair.fault = nullptr;
-    DW_TRY(multiply({{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}}, pair));
+    // The pair makes the input of w_down itself: as groups, if both are A32P, else as floats.
+    const bool groups = w.w_gate.kind == ActivationKind::kA32P;
+    pair.is_pair =
+        pass.rows <= kPairTokens && w.w_gate.type == w.w_up.type && (!groups || w.w_down.kind == ActivationKind::kA32P);
+    if (pair.is_pair) {
+        pair.pair = silu.out;
+        pair.fault = silu.fault;
+        pair.code = silu.code;
+    }
+    const Linear::Product gate_up[] = {{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}};
+    DW_TRY(multiply_normed(gate_up, pair, w.ffn_norm, layer, Place::kFfnNorm));
     if (!pair.is_pair) {
         DW_TRY(check("silu", silu_quantise(stream_.get(), silu, b.gate.as<float>(), b.up.as<float>())));
-    } else if (silu.kind != ActivationKind::kA32P && !takes_floats(w.w_down, pass)) {
+    } else if (!groups && !takes_floats(w.w_down, pass)) {
         DW_TRY(check("quantise", quantise(stream_.get(), silu, b.gate.as<float>())));
     }
     Linear down = plain(pass, true);
     down.x = pair_activations();
     if (pair.is_pair && takes_floats(w.w_down, pass)) down.norm = floats(b.gate, layer, Place::kFeedForward);
-    return multiply({{w.w_down, b.residual.as<float>()}}, down);
+    const Linear::Product w_down[] = {{w.w_down, b.residual.as<float>()}};
+    return multiply(w_down, down);
 }
 
 // Logits of kLogitRows rows from `begin` on; after the last of them, the faults on their way to the host.

@@ -90,7 +90,12 @@ class CudaEngine final : public Engine {
     Result<void> copy_logits(const Pass& pass, size_t begin);
     Result<void> deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
     void drop_graphs();
-    Result<void> multiply(std::initializer_list<Linear::Product> products, Linear args);
+    // Of one type.
+    Result<void> multiply(std::span<const Linear::Product> products, Linear args);
+    // Of any types, after the norm of the residual stream with this weight: those of one type beside each other in one
+    // launch.
+    Result<void> multiply_normed(std::span<const Linear::Product> products, Linear args, const float* weight,
+                                 uint32_t layer, Place place);
     // Of rows that have tiles of activations: the sum with what is in y, or with add = false that alone.
     Linear plain(const Pass& pass, bool add) const;
     // The input of `matrix`, to be made.

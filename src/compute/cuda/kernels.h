@@ -19,20 +19,25 @@ namespace driftwood::compute::cuda {
 
 inline constexpr uint32_t kNoFault = 0xFFFFFFFFU;
 
-// A weight matrix in tiles (layout.h).
+// A weight matrix: in tiles (layout.h) with its scales apart, in records (records.cuh), or as a file has it (an
+// embedding of plain floats).
 struct TiledMatrix {
     const uint8_t* tiles = nullptr;
-    const uint16_t* scales = nullptr;  // f16
+    const uint16_t* scales = nullptr;  // f16; of tiles only
     uint32_t rows = 0;
     uint32_t cols = 0;
     WeightType type = WeightType::kQ8_0;
+    ActivationKind kind = ActivationKind::kA32P;  // of what it multiplies
 };
 
-// What the kernels of this folder multiply.
-constexpr bool has_kernels(WeightType type) { return type == WeightType::kQ8_0 || type == WeightType::kQ4_0; }
+// Q8_0 with A32P and Q4_0 with A256 lie in tiles and have kernels of their own. All else lies in records.
 constexpr ActivationKind kind_of(WeightType type) {
     return type == WeightType::kQ8_0 ? ActivationKind::kA32P : ActivationKind::kA256;
 }
+constexpr bool in_tiles(WeightType type, ActivationKind kind) {
+    return (type == WeightType::kQ8_0 || type == WeightType::kQ4_0) && kind == kind_of(type);
+}
+inline bool in_tiles(const TiledMatrix& matrix) { return in_tiles(matrix.type, matrix.kind); }
 
 struct Activations {
     uint8_t* q = nullptr;
@@ -56,7 +61,14 @@ struct Quantise {
 cudaError_t repack(cudaStream_t stream, const uint8_t* blocks, const TiledMatrix& out, uint8_t* tiles,
                    uint16_t* scales);
 
-// out[i] = row tokens[i] of the matrix, as floats.
+// The same into records; of W16 too. record_bytes: of 16 rows' super-block, 0 for plain floats, which have none.
+size_t record_bytes(WeightType type);
+cudaError_t repack_records(cudaStream_t stream, const uint8_t* bytes, size_t row_bytes, const TiledMatrix& out,
+                           uint8_t* records);
+
+// out[i] = row tokens[i] of the matrix, as floats; embed_records for what is not in tiles.
+cudaError_t embed_records(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows,
+                          float* out);
 cudaError_t embed(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows, float* out);
 
 cudaError_t norm_quantise(cudaStream_t stream, const Quantise& args, const float* x, const float* weight, float eps);
@@ -85,7 +97,7 @@ struct Linear {
     Norm norm;  // where set: in place of x
     bool add = false;
     // With is_pair, products are gate and up, and the output is SILU(gate) · up; at most kPairTokens tokens. A32P: as
-    // activations. A256, whose super-blocks no block has whole: as floats, in the first product's y.
+    // activations. Others, whose super-blocks no block has whole: as floats, in the first product's y.
     bool is_pair = false;
     Activations pair;
     // Where set: outputs are looked at, and what is not finite is noted for row source[t] (t for a pair).
@@ -100,6 +112,9 @@ inline constexpr uint32_t kFusedFloats = 16384;  // without
 inline constexpr uint32_t kPairTokens = 8;
 cudaError_t linear(cudaStream_t stream, const Linear& args);
 cudaError_t linear_small(cudaStream_t stream, const Linear& args);  // up to 32 tokens
+// Of records: A256 and A16.
+cudaError_t linear_records_8(cudaStream_t stream, const Linear& args);
+cudaError_t linear_records_16(cudaStream_t stream, const Linear& args);
 
 // One layer's view of a pass's sequences.
 struct Sequences {

@@ -5,6 +5,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 namespace driftwood::compute::cuda {
 
 // All threads. Lets the next kernel of the stream come in as blocks of this one leave room, then waits until all
@@ -14,6 +16,14 @@ __device__ inline void wait_for_previous() {
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+// What the current card has of something; 0 when it cannot be asked.
+inline uint32_t card_has(cudaDeviceAttr what) {
+    int device = 0;
+    int value = 0;
+    if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&value, what, device) != cudaSuccess) return 0;
+    return static_cast<uint32_t>(value);
 }
 
 inline bool overlaps_launches() {

@@ -307,9 +307,13 @@ cudaError_t repack(cudaStream_t stream, const uint8_t* blocks, const TiledMatrix
 }
 
 cudaError_t linear(cudaStream_t stream, const Linear& args) {
+    const TiledMatrix& first = args.product[0].matrix;
+    if (!in_tiles(first)) {
+        return first.kind == ActivationKind::kA16 ? linear_records_16(stream, args) : linear_records_8(stream, args);
+    }
     if (args.tokens <= kSmallTokens) return linear_small(stream, args);
-    return args.product[0].matrix.type == WeightType::kQ8_0 ? linear_large<WeightType::kQ8_0>(stream, args)
-                                                            : linear_large<WeightType::kQ4_0>(stream, args);
+    return first.type == WeightType::kQ8_0 ? linear_large<WeightType::kQ8_0>(stream, args)
+                                           : linear_large<WeightType::kQ4_0>(stream, args);
 }
 
 }  // namespace driftwood::compute::cuda

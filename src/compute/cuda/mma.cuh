@@ -29,6 +29,13 @@ __device__ inline void mma_s8s8_from(int32_t (&d)[4], const uint32_t (&a)[4], ui
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]));
 }
 
+// m16n8k16: of A the first two words of m16n8k32, of B the first.
+__device__ inline void mma_s8s8_half(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a0), "r"(a1), "r"(b0));
+}
+
 // 16 bytes from global to shared memory; cp_async_wait<N> waits until at most N commits are under way.
 __device__ inline void cp_async_16(void* shared, const void* global) {
     const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));

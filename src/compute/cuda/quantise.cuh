@@ -1,4 +1,4 @@
-// Rules 2 and 4 on the card: activations in 8 bits (A32P), and RMSNorm's factor.
+// Rules 2 and 4 on the card: activations of all three kinds, and RMSNorm's factor.
 #pragma once
 
 #include "compute/cuda/kernels.h"
@@ -64,6 +64,34 @@ __device__ SuperBlock<kKind> quantise_super_block(const float (&x)[8]) {
     return made;
 }
 
+// The same in 16 bits (A16): digits of 8 bits, number = 256 · high + low.
+struct SuperBlock16 {
+    uint32_t high[8];
+    uint32_t low[8];
+    float scale;
+    bool finite;
+};
+__device__ inline SuperBlock16 quantise_super_block_16(const float (&x)[8]) {
+    uint32_t most = 0;
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) most = max(most, magnitude_bits(x[j]));
+    most = warp_max(most);
+    const bool zero = most < __float_as_uint(kTiny);
+    int32_t e = static_cast<int32_t>(most >> 23) - 127 - 14;
+    if (round_int(__fmul_rn(__uint_as_float(most), power_of_two(-e))) > kMaxA16) ++e;
+    const float to_integer = zero ? 0.0F : power_of_two(-e);
+    SuperBlock16 made;
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) {
+        const int32_t a = round_int(__fmul_rn(x[j], to_integer));
+        made.high[j] = pack_lanes(static_cast<int32_t>(static_cast<uint32_t>(a) + 128) >> 8);
+        made.low[j] = pack_lanes(a);
+    }
+    made.scale = zero ? 0.0F : power_of_two(e);
+    made.finite = most < kInfinityBits;
+    return made;
+}
+
 __device__ inline void store_word(const Activations& out, uint32_t row, size_t tile, uint32_t word) {
     const uint32_t lane = threadIdx.x % 32;
     if (lane % 4 != 0) return;
@@ -86,6 +114,18 @@ __device__ inline bool store_group(const Activations& out, uint32_t row, uint32_
 template <ActivationKind kKind>
 __device__ bool store_super_block(const Activations& out, uint32_t row, uint32_t sb, uint32_t super_blocks,
                                   const float (&x)[8]) {
+    if constexpr (kKind == ActivationKind::kA16) {
+        const SuperBlock16 made = quantise_super_block_16(x);
+        const size_t at = static_cast<size_t>(2 * row / kTileRows) * super_blocks + sb;
+#pragma unroll
+        for (uint32_t j = 0; j < 8; ++j) {
+            store_word(out, 2 * row, at * 8 + j, made.high[j]);
+            store_word(out, 2 * row + 1, at * 8 + j, made.low[j]);
+        }
+        store_scale(out, 2 * row, at, made.scale);
+        store_scale(out, 2 * row + 1, at, made.scale);
+        return made.finite;
+    }
     const SuperBlock<kKind> made = quantise_super_block<kKind>(x);
     const size_t at = static_cast<size_t>(row / kTileRows) * super_blocks + sb;
 #pragma unroll

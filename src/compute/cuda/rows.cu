@@ -107,14 +107,16 @@ struct SiluTimes {
 template <class Value>
 cudaError_t launch_quantise(cudaStream_t stream, const Quantise& args, Value value) {
     const dim3 grid(args.rows, (super_blocks_of(args.cols) + kQuantiseWarps - 1) / kQuantiseWarps);
-    const auto kernel = args.kind == ActivationKind::kA32P ? quantise_kernel<ActivationKind::kA32P, Value>
-                                                           : quantise_kernel<ActivationKind::kA256, Value>;
+    const auto kernel = args.kind == ActivationKind::kA32P   ? quantise_kernel<ActivationKind::kA32P, Value>
+                        : args.kind == ActivationKind::kA256 ? quantise_kernel<ActivationKind::kA256, Value>
+                                                             : quantise_kernel<ActivationKind::kA16, Value>;
     return launch_overlapping(kernel, grid, kQuantiseWarps * 32, 0, stream, args, value);
 }
 
 }  // namespace
 
 cudaError_t embed(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows, float* out) {
+    if (!in_tiles(matrix)) return embed_records(stream, matrix, tokens, rows, out);
     const auto kernel =
         matrix.type == WeightType::kQ8_0 ? embed_kernel<WeightType::kQ8_0> : embed_kernel<WeightType::kQ4_0>;
     const dim3 grid(rows, (matrix.cols + kThreads - 1) / kThreads);
@@ -123,8 +125,9 @@ cudaError_t embed(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t
 
 cudaError_t norm_quantise(cudaStream_t stream, const Quantise& args, const float* x, const float* weight, float eps) {
     const size_t shared = super_blocks_of(args.cols) * sizeof(float);
-    const auto kernel = args.kind == ActivationKind::kA32P ? norm_quantise_kernel<ActivationKind::kA32P>
-                                                           : norm_quantise_kernel<ActivationKind::kA256>;
+    const auto kernel = args.kind == ActivationKind::kA32P   ? norm_quantise_kernel<ActivationKind::kA32P>
+                        : args.kind == ActivationKind::kA256 ? norm_quantise_kernel<ActivationKind::kA256>
+                                                             : norm_quantise_kernel<ActivationKind::kA16>;
     return launch_overlapping(kernel, dim3(args.rows), kThreads, shared, stream, args, x, weight, eps);
 }
 

@@ -1,4 +1,5 @@
-// A decoder's weights in the card's memory, repacked into tiles (layout.h) once, when an engine is made.
+// A decoder's weights in the card's memory, repacked into tiles (layout.h) or records (records.cuh) once, when an
+// engine is made.
 #pragma once
 
 #include <vector>
@@ -16,7 +17,7 @@ struct LayerWeights {
 
 class Weights {
   public:
-    // kLimit when the card's memory does not hold them; kUnsupported names a matrix whose type has no kernels here.
+    // kLimit when the card's memory does not hold them.
     static Result<Weights> upload(const DecoderSpec& spec, const Stream& stream);
 
     TiledMatrix embedding, output;
@@ -24,11 +25,16 @@ class Weights {
     const float* output_norm = nullptr;
 
   private:
-    Weights() = default;
-    Result<void> matrix(const MatrixView& view, const char* name, DeviceBytes& raw, const Stream& stream,
+    explicit Weights(ActivationBits bits) : bits_(bits) {}
+    static Result<void> copy(std::span<const uint8_t> from, const DeviceBytes& to, const Stream& stream);
+    // By way of `raw`; `what` names it in errors.
+    Result<void> matrix(const MatrixView& view, const char* what, DeviceBytes& raw, const Stream& stream,
                         TiledMatrix& out);
+    // Of F32, F16 or BF16, as it is.
+    Result<void> plain_embedding(const MatrixView& view, const Stream& stream);
     Result<void> floats(std::span<const float> values, const Stream& stream, const float*& out);
 
+    ActivationBits bits_;
     std::vector<DeviceBytes> memory_;
 };
 
