@@ -110,8 +110,9 @@ Result<std::vector<PageRange>> Region::written_shared_pages() const {
             if (data < 0 && errno == ENXIO) break;  // nothing but a hole is left
             const off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
             if (hole < 0) return errno_error("memory.changed_pages", "shared memory");
-            const uint64_t from = std::min<uint64_t>(static_cast<uint64_t>(data), end);
-            at = std::min<uint64_t>(static_cast<uint64_t>(hole), end);
+            // Out to whole pages of ours: the kernel's may be smaller (page_map.cc).
+            const uint64_t from = std::min<uint64_t>(static_cast<uint64_t>(data) / page_size() * page_size(), end);
+            at = std::min<uint64_t>(round_up_to_page(static_cast<size_t>(hole)), end);
             if (at > from) ranges.push_back({range.offset + (from - range.file_offset), at - from});
         }
     }

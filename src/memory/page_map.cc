@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "memory/region.h"
@@ -26,6 +28,7 @@ void append(std::vector<PageRange>& ranges, size_t offset, size_t length) {
 #if defined(__linux__)
 
 constexpr const char* kPageMapPath = "/proc/self/pagemap";
+constexpr size_t kSmallestPage = 4096;
 
 // PAGEMAP_SCAN as linux/fs.h has it since 6.7; the headers that we are built with may be older than the kernel.
 struct ScanArguments {
@@ -53,6 +56,57 @@ constexpr uint64_t kIsFile = 1 << 2;
 constexpr uint64_t kIsPresent = 1 << 3;
 constexpr uint64_t kIsSwapped = 1 << 4;
 
+// Reads the entries of [base, base + size), each of `entry_bytes` bytes, and calls visit(entries, offset in bytes of
+// the first one's page), one entry for each page of ours, until every page has been seen.
+template <class Visit>
+Result<void> each_entry(int fd, size_t entry_bytes, const uint8_t* base, size_t size, const Visit& visit) {
+    std::array<uint64_t, 4096> entries;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by pread
+    const size_t per_page = page_size() / entry_bytes;
+    const size_t pages = size / page_size();
+    const size_t first = reinterpret_cast<uintptr_t>(base) / entry_bytes;
+    for (size_t page = 0; page < pages;) {
+        const size_t want = std::min(entries.size() / per_page, pages - page) * per_page * sizeof(uint64_t);
+        const auto at = static_cast<off_t>((first + page * per_page) * sizeof(uint64_t));
+        const ssize_t got = pread(fd, entries.data(), want, at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return errno_error("memory.page_map", kPageMapPath);
+        const size_t read = static_cast<size_t>(got) / sizeof(uint64_t) / per_page;
+        if (read == 0) return error(ErrorCode::kIo, "[memory.page_map] the page map ends before the region does");
+        visit(join_entries(std::span(entries).first(read * per_page), per_page), page * page_size());
+        page += read;
+    }
+    return {};
+}
+
+// Whether entries of `entry_bytes` bytes say of pages that are known what is known.
+bool fits(int fd, size_t entry_bytes, std::span<const uint8_t> pages, const std::vector<PageRange>& written) {
+    std::vector<PageRange> own;
+    const auto read = each_entry(fd, entry_bytes, pages.data(), pages.size(), [&](auto entries, size_t offset) {
+        add_private_pages(entries, offset, page_size(), own);
+    });
+    return read.ok() && own == written;
+}
+
+// How many bytes an entry of the page map stands for, tried out: page_size(), but for a process under an emulator that
+// shows it larger pages than its kernel has and hands it that kernel's page map (qemu-user -p). nullopt where the map
+// says nothing that fits, as where the kernel's pages are the larger ones.
+std::optional<size_t> find_entry_bytes(int fd) {
+    const size_t page = page_size();
+    const size_t size = 8 * page;
+    void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return std::nullopt;
+    const std::span bytes(static_cast<uint8_t*>(at), size);
+#if defined(MADV_NOHUGEPAGE)
+    madvise(at, size, MADV_NOHUGEPAGE);  // a huge page would make neighbours present
+#endif
+    for (const size_t written : {1, 2, 5}) *const_cast<volatile uint8_t*>(&bytes[written * page]) = 1;
+    size_t entry = page;
+    while (entry >= kSmallestPage && !fits(fd, entry, bytes, {{page, 2 * page}, {5 * page, page}})) entry /= 2;
+    munmap(at, size);
+    if (entry < kSmallestPage) return std::nullopt;
+    return entry;
+}
+
 class PageMap {
   public:
     PageMap() : fd_(open(kPageMapPath, O_RDONLY | O_CLOEXEC)) {}
@@ -63,25 +117,19 @@ class PageMap {
     PageMap& operator=(const PageMap&) = delete;
     int fd() const { return fd_; }
 
-    // Calls visit(entries, offset in bytes of the first one's page) until every page has been seen.
+    Result<size_t> entry_bytes() const {
+        if (fd_ < 0) return errno_error("memory.page_map", kPageMapPath);
+        static const std::optional<size_t> bytes = find_entry_bytes(fd_);
+        if (bytes.has_value()) return *bytes;
+        return error(ErrorCode::kUnsupported, "[memory.page_map] " + std::string(kPageMapPath) +
+                                                  " does not speak of this process's pages of " +
+                                                  std::to_string(page_size()) + " bytes (an emulator?)");
+    }
+
     template <class Visit>
     Result<void> each(const uint8_t* base, size_t size, const Visit& visit) const {
-        if (fd_ < 0) return errno_error("memory.page_map", kPageMapPath);
-        std::array<uint64_t, 4096> entries;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by pread
-        const size_t pages = size / page_size();
-        const size_t first = reinterpret_cast<uintptr_t>(base) / page_size();
-        for (size_t page = 0; page < pages;) {
-            const size_t want = std::min(entries.size(), pages - page) * sizeof(uint64_t);
-            const auto at = static_cast<off_t>((first + page) * sizeof(uint64_t));
-            const ssize_t got = pread(fd_, entries.data(), want, at);
-            if (got < 0 && errno == EINTR) continue;
-            if (got < 0) return errno_error("memory.page_map", kPageMapPath);
-            const size_t read = static_cast<size_t>(got) / sizeof(uint64_t);
-            if (read == 0) return error(ErrorCode::kIo, "[memory.page_map] the page map ends before the region does");
-            visit(std::span(entries).first(read), page * page_size());
-            page += read;
-        }
-        return {};
+        DW_ASSIGN(const size_t bytes, entry_bytes());
+        return each_entry(fd_, bytes, base, size, visit);
     }
 
   private:
@@ -96,7 +144,8 @@ class PageMap {
 
 Result<std::vector<PageRange>> private_pages_by_scan(const uint8_t* base, size_t size) {
     const PageMap map;
-    if (map.fd() < 0) return errno_error("memory.page_scan", kPageMapPath);
+    DW_ASSIGN(const size_t entry_bytes, map.entry_bytes());
+    if (entry_bytes != page_size()) return error(ErrorCode::kUnsupported, "[memory.page_scan] of an emulator's kernel");
     std::array<ScannedRange, 512> found;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by the kernel
     const uint64_t start = reinterpret_cast<uintptr_t>(base);
     ScanArguments scan{};
@@ -167,6 +216,21 @@ void add_private_pages(std::span<const uint64_t> entries, size_t offset, size_t 
         if (anywhere && (entry & kPageMapFileOrShared) == 0) append(ranges, offset, page_bytes);
         offset += page_bytes;
     }
+}
+
+std::span<const uint64_t> join_entries(std::span<uint64_t> entries, size_t per_page) {
+    if (per_page == 1) return entries;
+    for (size_t page = 0; page < entries.size() / per_page; ++page) {
+        uint64_t flags = 0;
+        bool own = false;
+        for (const uint64_t entry : entries.subspan(page * per_page, per_page)) {
+            const uint64_t where = entry & (kPageMapPresent | kPageMapSwapped);
+            own = own || (where != 0 && (entry & kPageMapFileOrShared) == 0);
+            flags |= where;
+        }
+        entries[page] = flags | (own || flags == 0 ? 0 : kPageMapFileOrShared);
+    }
+    return entries.first(entries.size() / per_page);
 }
 
 void add_footprint(std::span<const uint64_t> entries, size_t page_bytes, Footprint& footprint) {

@@ -30,6 +30,9 @@ inline constexpr uint64_t kPageMapSwapped = uint64_t{1} << 62;
 inline constexpr uint64_t kPageMapFileOrShared = uint64_t{1} << 61;
 void add_private_pages(std::span<const uint64_t> entries, size_t offset, size_t page_bytes,
                        std::vector<PageRange>& ranges);
+// Of `per_page` entries each, one: a page is present or swapped where any part of it is, and the process's own where
+// any part is. Works in place, and gives back the part of `entries` that it filled.
+std::span<const uint64_t> join_entries(std::span<uint64_t> entries, size_t per_page);
 void add_footprint(std::span<const uint64_t> entries, size_t page_bytes, Footprint& footprint);
 
 }  // namespace driftwood::memory

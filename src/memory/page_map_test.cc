@@ -49,6 +49,23 @@ TEST_P(PageMapOf, counts_bytes_where_they_are) {
     EXPECT_EQ(footprint.swapped_bytes, page);
 }
 
+// Under an emulator whose pages are larger than its kernel's.
+TEST_P(PageMapOf, several_entries_for_one_page_are_joined) {
+    const size_t page = GetParam() * 1024;
+    std::vector<uint64_t> entries = {kNever, kNever,  kOfFile,       kOfFile, kOfFile, kOwn,
+                                     kNever, kOfFile, kSharedInSwap, kNever,  kNever,  kOwnInSwap};
+    const std::span<const uint64_t> joined = join_entries(entries, 2);
+    ASSERT_EQ(joined.size(), 6u);
+    std::vector<PageRange> ranges;
+    add_private_pages(joined, 0, page, ranges);
+    EXPECT_EQ(ranges, (std::vector<PageRange>{{2 * page, page}, {5 * page, page}}));
+    Footprint footprint;
+    add_footprint(joined, page, footprint);
+    EXPECT_EQ(footprint.resident_bytes, 3 * page);
+    EXPECT_EQ(footprint.shared_bytes, 2 * page);
+    EXPECT_EQ(footprint.swapped_bytes, page);
+}
+
 TEST_P(PageMapOf, compares_page_by_page) {
     const size_t page = GetParam() * 1024;
     std::vector<uint8_t> before(3 * page + 100, 1);
