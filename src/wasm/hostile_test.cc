@@ -2,9 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <filesystem>
-#include <fstream>
 
+#include "wasm/test_held.h"
 #include "wasm/test_host.h"
 
 namespace driftwood::wasm {
@@ -15,11 +14,9 @@ using std::chrono::milliseconds;
 bool says(const Error& failure, std::string_view part) { return failure.message.find(part) != std::string::npos; }
 
 #if defined(__SANITIZE_ADDRESS__)
-constexpr int kSlowdown = 4;                       // of the host's part of the work
-constexpr size_t kKeptByAllocatorKib = 320 << 10;  // it holds back 256 MiB of what was freed, to find late uses
+constexpr int kSlowdown = 4;  // of the host's part of the work
 #else
 constexpr int kSlowdown = 1;
-constexpr size_t kKeptByAllocatorKib = 8 << 10;
 #endif
 
 struct Outcome {
@@ -221,22 +218,6 @@ TEST(Hostile, loops_nested_without_measure_are_refused_before_they_are_compiled)
     EXPECT_TRUE(says(refused.error(), "nested loops: 1000000 loops inside each other")) << refused.error().message;
 }
 
-size_t count_lines(const char* path) {
-    std::ifstream file(path);
-    return static_cast<size_t>(std::count(std::istreambuf_iterator<char>(file), {}, '\n'));
-}
-
-size_t open_descriptors() {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
-}
-
-size_t resident_kib() {
-    std::ifstream file("/proc/self/statm");
-    size_t total = 0, resident = 0;
-    file >> total >> resident;
-    return resident * 4;
-}
-
 // Born, run, failed, and gone: nothing of ten thousand is left.
 TEST(Hostile, ten_thousand_instances_leave_nothing_behind) {
     const auto module = compile_wat(guest_wat(R"(
@@ -245,21 +226,19 @@ TEST(Hostile, ten_thousand_instances_leave_nothing_behind) {
                                               R"((memory (export "memory") 100))"))
                             .value();
     TestHost host;
-    const auto live = [&](int count) {
-        for (int i = 0; i < count; i++) {
+    const Held left = left_by_each(4, [&] {
+        for (int i = 0; i < 2500; i++) {
             const auto instance = Instance::create(*module, host, {}, {}).value();
             EXPECT_TRUE(instance->start().ok());
             EXPECT_FALSE(instance->call("run").ok());
         }
-    };
-    live(500);  // what allocators keep for later is there now
-    const size_t mappings = count_lines("/proc/self/maps");
-    const size_t descriptors = open_descriptors();
-    const size_t resident = resident_kib();
-    live(10'000);
-    EXPECT_LE(count_lines("/proc/self/maps"), mappings + 50);  // allocators map more now and then
-    EXPECT_EQ(open_descriptors(), descriptors);
-    EXPECT_LE(resident_kib(), resident + kKeptByAllocatorKib);
+    });
+    EXPECT_LE(left.mappings, 0);
+    EXPECT_LE(left.descriptors, 0);
+    EXPECT_LE(left.heap_bytes, 2500);  // a byte each
+#if !defined(__SANITIZE_ADDRESS__)
+    EXPECT_LE(left.resident_bytes, 2500 * 64);
+#endif
 }
 
 }  // namespace
