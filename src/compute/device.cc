@@ -6,13 +6,15 @@
 #include <utility>
 
 #include "base/fp_environment.h"
+#include "compute/cpu/gemm.h"
 #include "compute/reference/reference.h"
 
 #if defined(DRIFTWOOD_X86)
 #include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/features.h"
-#include "compute/cpu/gemm.h"
+#elif defined(DRIFTWOOD_ARM)
+#include "compute/cpu/neon/neon.h"
 #endif
 
 namespace driftwood::compute {
@@ -158,7 +160,6 @@ class ReferenceDevice final : public HostDevice {
     void run(const GemmArgs& args) override { reference::gemm(args); }
 };
 
-#if defined(DRIFTWOOD_X86)
 class CpuDevice final : public HostDevice {
   public:
     CpuDevice(const GemmKernels& gemm, const RowKernels& rows, uint32_t threads)
@@ -176,15 +177,18 @@ class CpuDevice final : public HostDevice {
     LazyPool pool_;
     CpuGemm gemm_;
 };
-#endif
 
 std::unique_ptr<Device> make_cpu_device([[maybe_unused]] uint32_t threads) {
-#if defined(DRIFTWOOD_X86)
     if (threads == 0) threads = available_cores();
+#if defined(DRIFTWOOD_ARM)
+    return std::make_unique<CpuDevice>(neon::gemm_kernels(), neon::row_kernels(), threads);
+#else
+#if defined(DRIFTWOOD_X86)
     if (cpu_has_avx512()) return std::make_unique<CpuDevice>(avx512::gemm_kernels(), avx512::row_kernels(), threads);
     if (cpu_has_avx2()) return std::make_unique<CpuDevice>(avx2::gemm_kernels(), avx2::row_kernels(), threads);
 #endif
     return std::make_unique<ReferenceDevice>();
+#endif
 }
 
 }  // namespace

@@ -59,17 +59,20 @@ TEST_P(DeviceFork, neither_branch_of_a_region_that_a_device_uses_sees_the_others
 }
 
 TEST(DeviceForkDeathTest, a_fork_while_a_device_works_is_a_failed_check_and_growing_is_not) {
+    // A product that takes longer than a second process needs to die, also where others have the cores.
     constexpr uint32_t kLarge = 2048;
+    constexpr uint32_t kSteps = 8192;
     const auto device = make_device("cpu", 1).value();
-    memory::Region region = memory::Region::reserve(size_t{64} << 20).value();
-    region.grow(size_t{48} << 20).value();
-    Gemm gemm{.b_offset = size_t{16} << 20, .c_offset = size_t{32} << 20, .m = kLarge, .n = kLarge, .k = kLarge};
-    gemm.lda = gemm.ldb = gemm.ldc = kLarge;
+    memory::Region region = memory::Region::reserve(size_t{160} << 20).value();
+    region.grow(size_t{144} << 20).value();
+    Gemm gemm{.b_offset = size_t{64} << 20, .c_offset = size_t{128} << 20, .m = kLarge, .n = kLarge, .k = kSteps};
+    gemm.lda = kSteps;
+    gemm.ldb = gemm.ldc = kLarge;
     std::thread worker([&] { device->gemm(region, gemm).value(); });
     while (!region.held()) std::this_thread::yield();
     EXPECT_DEATH(static_cast<void>(region.fork()), "CHECK");
     EXPECT_TRUE(region.held());
-    EXPECT_TRUE(region.grow(size_t{64} << 20).ok());
+    EXPECT_TRUE(region.grow(size_t{160} << 20).ok());
     worker.join();
     EXPECT_FALSE(region.held());
     EXPECT_TRUE(region.fork().ok());

@@ -18,6 +18,8 @@
 #include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/features.h"
+#elif defined(DRIFTWOOD_ARM)
+#include "compute/cpu/neon/neon.h"
 #endif
 
 namespace driftwood::compute {
@@ -76,6 +78,8 @@ std::vector<Candidate> candidates() {
 #if defined(DRIFTWOOD_X86)
     all.push_back({"avx512", &avx512::gemm_kernels(), cpu_has_avx512()});
     all.push_back({"avx2", &avx2::gemm_kernels(), cpu_has_avx2()});
+#elif defined(DRIFTWOOD_ARM)
+    all.push_back({"neon", &neon::gemm_kernels(), true});
 #endif
     return all;
 }

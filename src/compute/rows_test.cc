@@ -16,6 +16,8 @@
 #include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/features.h"
+#elif defined(DRIFTWOOD_ARM)
+#include "compute/cpu/neon/neon.h"
 #endif
 
 namespace driftwood::compute {
@@ -32,6 +34,8 @@ std::vector<Candidate> candidates() {
 #if defined(DRIFTWOOD_X86)
     all.push_back({"avx512", &avx512::row_kernels(), cpu_has_avx512()});
     all.push_back({"avx2", &avx2::row_kernels(), cpu_has_avx2()});
+#elif defined(DRIFTWOOD_ARM)
+    all.push_back({"neon", &neon::row_kernels(), true});
 #endif
     return all;
 }

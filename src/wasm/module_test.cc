@@ -77,6 +77,9 @@ TEST(Module, refuses_what_cannot_be_frozen_by_name) {
     const Refused cases[] = {
         {"shared memory", "", R"((memory (export "memory") 1 1 shared))"},
         {"memory.init", R"((data $d "abc") (func (memory.init $d (i32.const 0) (i32.const 0) (i32.const 1))))"},
+        {"data.drop", R"((data $d "abc") (func (data.drop $d)))"},
+        {"table.init",
+         R"((table 1 funcref) (elem $e func) (func (table.init $e (i32.const 0) (i32.const 0) (i32.const 0))))"},
         {"elem.drop", R"((elem $e func) (func (elem.drop $e)))"},
         {"table of references", R"((table 1 externref))"},
         {"imported memory", R"((import "env" "more" (memory 1)))"},
@@ -85,6 +88,13 @@ TEST(Module, refuses_what_cannot_be_frozen_by_name) {
         {"multiple memories", R"((memory 1))"},
         {"memory64", "", R"((memory (export "memory") i64 1))"},
         {"exceptions", R"((tag $t) (func (throw $t)))"},
+        {"exceptions", R"((tag $t) (func (try (do) (catch $t))))"},
+        {"threads", R"((func (drop (i32.atomic.load (i32.const 0)))))"},
+        {"typed function references", R"((type $f (func)) (func (param (ref $f)) (call_ref $f (local.get 0))))"},
+        {"stack switching", R"((type $f (func)) (type $c (cont $f)))"},
+        {"custom page sizes", "", R"((memory (export "memory") 1 (pagesize 1)))"},
+        {"wide arithmetic",
+         R"((func (result i64 i64) (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))))"},
         {"gc", R"((type $s (struct (field i32))) (func (drop (struct.new $s (i32.const 1)))))"},
         {"relaxed SIMD", R"((func (drop (i8x16.relaxed_swizzle (v128.const i64x2 0 0) (v128.const i64x2 0 0)))))"},
         {"reference-typed mutable global", R"((global (mut funcref) (ref.null func)))"},
@@ -112,6 +122,7 @@ TEST(Module, accepts_what_ordinary_tool_chains_emit) {
         (func $e (result v128) (i32x4.add (v128.const i32x4 1 2 3 4) (v128.const i32x4 1 2 3 4)))
         (func $h (param i32) (result i32 i32) (local.get 0) (i32.extend8_s (local.get 0)))
         (func $i (param f64) (result i64) (i64.trunc_sat_f64_s (local.get 0)))
+        (data $unused "passive, and never looked at")
         (data (i32.const 0) "hello"))"));
     EXPECT_TRUE(module.ok()) << module.error().message;
 }

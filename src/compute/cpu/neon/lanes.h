@@ -44,6 +44,11 @@ namespace {  // each kernel file gets copies of its own
     return vsubq_f32(vaddq_f32(x, magic), magic);
 }
 
+// Every NaN as 0x7FC00000.
+[[maybe_unused]] inline float32x4_t one_nan(float32x4_t x) {
+    return vbslq_f32(vceqq_f32(x, x), x, vdupq_n_f32(__builtin_nanf("")));
+}
+
 [[maybe_unused]] inline uint32x4_t magnitude_bits(float32x4_t x) {
     return vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7FFFFFFFU));
 }

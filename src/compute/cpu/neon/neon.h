@@ -2,11 +2,15 @@
 // those of reference/reference.h, with the same bits; see kernels.h for what each takes and returns.
 #pragma once
 
+#include "compute/gemm.h"
 #include "compute/kernels.h"
+#include "compute/rows.h"
 
 namespace driftwood::compute::neon {
 
 const Kernels& kernels();
+const GemmKernels& gemm_kernels();  // these two run on any 64-bit Arm
+const RowKernels& row_kernels();
 
 bool rms_norm(const float* x, const float* weight, uint32_t n, float eps, float* y);
 bool quantise_a32p(const float* x, uint32_t n, const ActivationRow& out);
