@@ -88,7 +88,6 @@ TEST(Module, refuses_what_cannot_be_frozen_by_name) {
         {"multiple memories", R"((memory 1))"},
         {"memory64", "", R"((memory (export "memory") i64 1))"},
         {"exceptions", R"((tag $t) (func (throw $t)))"},
-        {"exceptions", R"((tag $t) (func (try (do) (catch $t))))"},
         {"threads", R"((func (drop (i32.atomic.load (i32.const 0)))))"},
         {"typed function references", R"((type $f (func)) (func (param (ref $f)) (call_ref $f (local.get 0))))"},
         {"stack switching", R"((type $f (func)) (type $c (cont $f)))"},
