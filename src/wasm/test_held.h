@@ -4,13 +4,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 
 #if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/allocator_interface.h>
+extern "C" size_t
+__sanitizer_get_current_allocated_bytes();  // of its allocator_interface.h, which GCC does not install
 #elif defined(__GLIBC__)
 #include <malloc.h>
 #endif
