@@ -62,7 +62,7 @@ TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference) {
             if (!cols_fit(pair.type, cols)) continue;
             for (const uint32_t rows : {1U, 7U, 16U, 17U, 45U}) {
                 const std::vector<uint8_t> weights = test_matrix(random, pair.type, rows, cols);
-                for (const uint32_t tokens : {1U, 2U, 3U, 4U, 5U, 9U, 67U}) {
+                for (const uint32_t tokens : {1U, 2U, 3U, 4U, 5U, 6U, 7U, 8U, 9U, 67U}) {
                     if (tokens == 67 && rows != 17) continue;
                     expect_same_product(tested(), pair, weights, rows, cols, hard_floats(random, cols * tokens, 0));
                 }

@@ -1,5 +1,5 @@
 // Rule 3 for Q8_0 and Q4_0, and rule 9: rows of a Q8_0 embedding.
-#include "compute/cpu/avx512/linear_groups.h"
+#include "compute/cpu/avx512/linear_few.h"
 
 namespace driftwood::compute::avx512 {
 
@@ -16,6 +16,25 @@ struct Q8_0 {
         transpose_rows(row, offset + 2, words);
 #pragma GCC unroll 8
         for (uint32_t d = 0; d < kWords; ++d) words[d] = _mm512_xor_si512(words[d], _mm512_set1_epi8(-128));
+    }
+
+    template <class Rows>
+    [[gnu::always_inline]] static void transpose_eight(const Rows& rows, uint32_t first, __m512i out[4]) {
+        __m512i in[4];
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < 4; ++i) in[i] = load_two(rows[first + i] + 2, rows[first + i + 4] + 2);
+        transpose_lanes(in, out);
+    }
+
+    template <class Rows>
+    [[gnu::always_inline]] static void stage(const Rows& rows, uint32_t stage, Halfway& half, __m512i words[kWords]) {
+        if (stage == 0) transpose_eight(rows, 0, half.a);
+        if (stage == 1) transpose_eight(rows, 8, half.b);
+        if (stage == 2) {
+            merge_halves(half.a, half.b, words);
+#pragma GCC unroll 8
+            for (uint32_t d = 0; d < kWords; ++d) words[d] = _mm512_xor_si512(words[d], _mm512_set1_epi8(-128));
+        }
     }
 
     static __m512i dot(const uint8_t* const* row, size_t offset, const int8_t* q) {
@@ -49,11 +68,30 @@ struct Q4_0 {
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < 4; ++i) in[i] = load_four(row + i, offset + 2);
         transpose_lanes(in, both);
+        split(both, words);
+    }
+
+    static void split(const __m512i both[4], __m512i words[kWords]) {
 #pragma GCC unroll 4
         for (uint32_t d = 0; d < 4; ++d) {
             words[d] = low_half(both[d]);
             words[d + 4] = high_half(both[d]);
         }
+    }
+
+    template <class Rows>
+    [[gnu::always_inline]] static __m512i every_fourth(const Rows& rows, uint32_t i) {
+        return load_four(rows[i] + 2, rows[i + 4] + 2, rows[i + 8] + 2, rows[i + 12] + 2);
+    }
+
+    template <class Rows>
+    [[gnu::always_inline]] static void stage(const Rows& rows, uint32_t stage, Halfway& half, __m512i words[kWords]) {
+        if (stage == 0) half.a[0] = every_fourth(rows, 0), half.a[1] = every_fourth(rows, 1);
+        if (stage == 1) {
+            half.a[2] = every_fourth(rows, 2), half.a[3] = every_fourth(rows, 3);
+            transpose_lanes(half.a, half.b);
+        }
+        if (stage == 2) split(half.b, words);
     }
 
     static __m512i dot(const uint8_t* const* row, size_t offset, const int8_t* q) {
@@ -73,14 +111,21 @@ struct Q4_0 {
     }
 };
 
+template <class Format>
+void linear_of(const Linear& args, uint32_t row_begin, uint32_t row_end) {
+    const bool few = args.tokens > 1 && args.tokens <= kFewTokens;
+    if (few && few_tokens<Format>(args, row_begin, row_end)) return;
+    linear_groups<Format>(args, row_begin, row_end);
+}
+
 }  // namespace
 
 void linear_q8_0(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    linear_groups<Q8_0>(args, row_begin, row_end);
+    linear_of<Q8_0>(args, row_begin, row_end);
 }
 
 void linear_q4_0(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    linear_groups<Q4_0>(args, row_begin, row_end);
+    linear_of<Q4_0>(args, row_begin, row_end);
 }
 
 // Rule 9: a row of the embedding.

@@ -25,15 +25,16 @@ struct GroupSlab {
 };
 
 // Where the sums of a token's groups begin, so that they end as (12582912 + I) · 2^e, and what makes I · 2^e of that.
-template <uint32_t Tokens>
+template <uint32_t Tokens, uint32_t Groups = kSlabGroups>
 struct Starts {
-    alignas(32) int32_t start[Tokens][kSlabGroups];
-    alignas(32) int32_t offset[Tokens][kSlabGroups];
+    alignas(32) int32_t start[Tokens][Groups];
+    alignas(32) int32_t offset[Tokens][Groups];
     bool huge;  // of a scale: then sums begin at −shift · S, and `offset` is the scale
 };
 
-template <class Format, uint32_t Tokens>
-void make_starts(const Linear& args, uint32_t token, uint32_t first_group, uint32_t groups, Starts<Tokens>& out) {
+template <class Format, uint32_t Tokens, uint32_t Groups>
+void make_starts(const Linear& args, uint32_t token, uint32_t first_group, uint32_t groups,
+                 Starts<Tokens, Groups>& out) {
     const size_t row_groups = args.cols / kGroup;
     const auto tables = [&](bool huge) {
         __m256i largest = _mm256_setzero_si256();
@@ -153,7 +154,7 @@ struct Groups {
     template <uint32_t Tokens>
     static void multiply(const Linear& args, uint32_t token, const Part<Slab>& part) {
         Starts<Tokens> starts;
-        make_starts<Format, Tokens>(args, token, part.first_group, part.groups, starts);
+        make_starts<Format>(args, token, part.first_group, part.groups, starts);
         if (starts.huge) {
             multiply_groups<Format, Tokens, true>(args, token, part, starts);
         } else {

@@ -1,4 +1,4 @@
-// What the AVX-512 kernels of linear layers share. Two ways through a matrix, both with its rows in the lanes of
+// What the AVX-512 kernels of linear layers share. Three ways through a matrix, all with its rows in the lanes of
 // registers, so that each lane runs its row's float chain in the contract's order:
 //
 // One token streams: a weight is used once, so speed is that of memory. Weights are multiplied as they lie (VPDPBUSD of
@@ -6,7 +6,9 @@
 // are computed, the sixteen that follow are asked for, line after line: the processor's own prefetchers lose the thread
 // at every page and at every row.
 //
-// Several tokens share a slab: 32 rows of up to kSlabGroups groups, unpacked once into unsigned bytes, 32-bit word d of
+// A few tokens meet the weights in registers, where they are transposed: linear_few.h.
+//
+// Many tokens share a slab: 32 rows of up to kSlabGroups groups, unpacked once into unsigned bytes, 32-bit word d of
 // every row beside each other, small enough for the second-level cache. Then four tokens at a time go over it: a word
 // of activations, broadcast, meets two registers of weights, and a register of weights meets four tokens.
 //
@@ -50,23 +52,35 @@ struct RowPointers {
     for (size_t i = 0; i < count; i += kLine) _mm_prefetch(at + i, _MM_HINT_T1);
 }
 
+template <size_t kBytes>
+[[gnu::always_inline, maybe_unused]] inline void prefetch(const uint8_t* at) {
+#pragma GCC unroll 16
+    for (size_t i = 0; i < kBytes; i += kLine) _mm_prefetch(at + i, _MM_HINT_T1);
+}
+
 // 32 bytes of each of two rows.
-[[maybe_unused]] inline __m512i load_two(const uint8_t* low, const uint8_t* high) {
+[[gnu::always_inline, maybe_unused]] inline __m512i load_two(const uint8_t* low, const uint8_t* high) {
     const __m512i both = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(low)));
     return _mm512_inserti64x4(both, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high)), 1);
 }
 
-// 16 bytes of each of the rows 0, 4, 8 and 12 from row[0] on.
+// 16 bytes of each of four rows.
+[[gnu::always_inline, maybe_unused]] inline __m512i load_four(const uint8_t* a, const uint8_t* b, const uint8_t* c,
+                                                              const uint8_t* d) {
+    const auto load = [](const uint8_t* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); };
+    __m512i all = _mm512_castsi128_si512(load(a));
+    all = _mm512_inserti32x4(all, load(b), 1);
+    all = _mm512_inserti32x4(all, load(c), 2);
+    return _mm512_inserti32x4(all, load(d), 3);
+}
+
+// Of the rows 0, 4, 8 and 12 from row[0] on.
 [[maybe_unused]] inline __m512i load_four(const uint8_t* const* row, size_t offset) {
-    const auto load = [&](uint32_t i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[i] + offset)); };
-    __m512i all = _mm512_castsi128_si512(load(0));
-    all = _mm512_inserti32x4(all, load(4), 1);
-    all = _mm512_inserti32x4(all, load(8), 2);
-    return _mm512_inserti32x4(all, load(12), 3);
+    return load_four(row[0] + offset, row[4] + offset, row[8] + offset, row[12] + offset);
 }
 
 // Transposes the 4 x 4 words inside each 128-bit lane of four registers: out[d] has word d of the four.
-[[maybe_unused]] inline void transpose_lanes(const __m512i in[4], __m512i out[4]) {
+[[gnu::always_inline, maybe_unused]] inline void transpose_lanes(const __m512i in[4], __m512i out[4]) {
     const __m512i a = _mm512_unpacklo_epi32(in[0], in[1]);
     const __m512i b = _mm512_unpacklo_epi32(in[2], in[3]);
     const __m512i c = _mm512_unpackhi_epi32(in[0], in[1]);
@@ -75,6 +89,16 @@ struct RowPointers {
     out[1] = _mm512_unpackhi_epi64(a, b);
     out[2] = _mm512_unpacklo_epi64(c, d);
     out[3] = _mm512_unpackhi_epi64(c, d);
+}
+
+// From rows 0-7 and 8-15, each as words 0-3 of four rows, words 4-7 of them, and so the next four rows.
+[[gnu::always_inline, maybe_unused]] inline void merge_halves(const __m512i low[4], const __m512i high[4],
+                                                              __m512i words[kWords]) {
+#pragma GCC unroll 4
+    for (uint32_t d = 0; d < 4; ++d) {
+        words[d] = _mm512_shuffle_i64x2(low[d], high[d], 0x88);
+        words[d + 4] = _mm512_shuffle_i64x2(low[d], high[d], 0xDD);
+    }
 }
 
 // 32 bytes of sixteen rows as eight words: words[d * stride] has word d of every row.
@@ -90,11 +114,7 @@ struct RowPointers {
     __m512i high[4];  // rows 8-11 and 12-15
     transpose_lanes(in, low);
     transpose_lanes(in + 4, high);
-#pragma GCC unroll 4
-    for (uint32_t d = 0; d < 4; ++d) {
-        words[d] = _mm512_shuffle_i64x2(low[d], high[d], 0x88);
-        words[d + 4] = _mm512_shuffle_i64x2(low[d], high[d], 0xDD);
-    }
+    merge_halves(low, high, words);
 }
 
 // The sum of the four words in each 128-bit lane of four registers, those of in[i] in word i of each lane.
