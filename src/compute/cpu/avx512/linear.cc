@@ -37,14 +37,15 @@ struct Q8_0 {
         }
     }
 
-    static __m512i dot(const uint8_t* const* row, size_t offset, const int8_t* q) {
+    template <class Rows>
+    [[gnu::always_inline]] static __m512i dot(const Rows& rows, const int8_t* q) {
         const __m512i x = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(q)));
         const __m512i flip = _mm512_set1_epi8(-128);
         __m512i part[8];
 #pragma GCC unroll 8
         for (uint32_t i = 0; i < 8; ++i) {
             const uint32_t low = i < 4 ? i : i + 4;
-            const __m512i weights = load_two(row[low] + offset + 2, row[low + 4] + offset + 2);
+            const __m512i weights = load_two(rows[low] + 2, rows[low + 4] + 2);
             part[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_xor_si512(weights, flip), x);
         }
         return fold_halves(part);
@@ -94,16 +95,14 @@ struct Q4_0 {
         if (stage == 2) split(half.b, words);
     }
 
-    static __m512i dot(const uint8_t* const* row, size_t offset, const int8_t* q) {
-        const auto broadcast = [&](uint32_t i) {
-            return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + i)));
-        };
-        const __m512i x_low = broadcast(0);
-        const __m512i x_high = broadcast(16);
+    template <class Rows>
+    [[gnu::always_inline]] static __m512i dot(const Rows& rows, const int8_t* q) {
+        const __m512i x_low = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q)));
+        const __m512i x_high = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + 16)));
         __m512i part[4];
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < 4; ++i) {
-            const __m512i both = load_four(row + i, offset + 2);
+            const __m512i both = every_fourth(rows, i);
             part[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_half(both), x_low);
             part[i] = _mm512_dpbusd_epi32(part[i], high_half(both), x_high);
         }

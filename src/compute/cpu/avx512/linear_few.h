@@ -9,13 +9,11 @@
 #pragma once
 
 #include "compute/cpu/avx512/linear_groups.h"
-#include "compute/cpu/avx512/sixteen_rows.h"
 
 namespace driftwood::compute::avx512 {
 
 inline constexpr uint32_t kTokensInRegisters = 8;
 inline constexpr uint32_t kMaxFewGroups = 1024;  // of a row: so many starts are kept
-inline constexpr uint32_t kScalesAhead = 2;      // groups between reading a scale and using it
 inline constexpr uint32_t kStages = 3;
 
 namespace {  // each kernel file gets copies of its own
@@ -28,13 +26,6 @@ struct Halfway {
 
 template <uint32_t Tokens>
 using FewStarts = Starts<Tokens, kMaxFewGroups + kLanes>;  // rows of the table a line apart in the first-level cache
-
-// The f16 scales of sixteen rows, copied by the processor's integer side, which has little else to do.
-template <class Rows>
-[[gnu::always_inline]] inline void copy_scales(const Rows& rows, size_t offset, uint16_t* out) {
-#pragma GCC unroll 16
-    for (uint32_t i = 0; i < kLanes; ++i) __builtin_memcpy(out + i, rows[i] + offset, sizeof(*out));
-}
 
 // One group of sixteen rows and Tokens tokens: sum = fma(scale, I · 2^e, sum), while the next group is made.
 template <class Format, uint32_t Tokens, class Rows>
@@ -70,10 +61,6 @@ void few_tokens_of(const Linear& args, uint32_t token, const FewStarts<Tokens>& 
     const size_t super_blocks = (cols + kSuperBlock - 1) / kSuperBlock;
     const int8_t* q = args.x.high + token * cols;
     const uint8_t* following = args.weights + size_t{r + kLanes} * args.row_bytes;
-    alignas(64) uint16_t scales[2 * kScalesAhead][kLanes];
-    for (uint32_t g = 0; g < kScalesAhead && g < groups; ++g) {
-        copy_scales(rows, size_t{g} * Format::kBlockBytes, scales[g]);
-    }
     __m512i words[kWords];
     Halfway half;
 #pragma GCC unroll 3
@@ -89,15 +76,10 @@ void few_tokens_of(const Linear& args, uint32_t token, const FewStarts<Tokens>& 
         for (uint32_t g = begin; g < end; ++g, q += kGroup) {
             prefetch<Format::kBlockBytes * kLanes>(following);
             following += Format::kBlockBytes * kLanes;
-            if (g + kScalesAhead < groups) {
-                copy_scales(rows, size_t{kScalesAhead} * Format::kBlockBytes,
-                            scales[(g + kScalesAhead) % (2 * kScalesAhead)]);
-            }
-            const auto* of_group = reinterpret_cast<const __m256i*>(scales[g % (2 * kScalesAhead)]);
+            const __m512 scale = load_scales(rows);
             // The last group is made once more, and not used.
             rows.advance(g + 1 < groups ? Format::kBlockBytes : 0);
-            add_group<Format, Tokens>(rows, q, cols, starts, g, _mm512_cvtph_ps(_mm256_load_si256(of_group)), words,
-                                      sum);
+            add_group<Format, Tokens>(rows, q, cols, starts, g, scale, words, sum);
         }
 #pragma GCC unroll 8
         for (uint32_t t = 0; t < Tokens; ++t) {

@@ -4,10 +4,11 @@
 //   kShift          what its unsigned bytes have too much
 //   load(row, offset, words)            16 rows of a group as kWords registers of unsigned bytes
 //   scale(row, offset)                  their scales
-//   dot(row, offset, q)                 Σ unsigned · q of 16 rows, q the group's 32 activations
+//   dot(rows, q)                        Σ unsigned · q of 16 rows, q the group's 32 activations
 #pragma once
 
 #include "compute/cpu/avx512/linear_slab.h"
+#include "compute/cpu/avx512/sixteen_rows.h"
 
 namespace driftwood::compute::avx512 {
 namespace {
@@ -163,40 +164,77 @@ struct Groups {
     }
 };
 
+template <int kLane>
+[[gnu::always_inline]] inline __m128i insert_half(__m128i x, const uint8_t* at) {
+    uint16_t half = 0;
+    __builtin_memcpy(&half, at, sizeof(half));
+    return _mm_insert_epi16(x, half, kLane);
+}
+
+template <class Rows>
+[[gnu::always_inline]] inline __m128i eight_halves(const Rows& rows, uint32_t first) {
+    __m128i x = insert_half<0>(_mm_setzero_si128(), rows[first]);
+    x = insert_half<1>(x, rows[first + 1]);
+    x = insert_half<2>(x, rows[first + 2]);
+    x = insert_half<3>(x, rows[first + 3]);
+    x = insert_half<4>(x, rows[first + 4]);
+    x = insert_half<5>(x, rows[first + 5]);
+    x = insert_half<6>(x, rows[first + 6]);
+    return insert_half<7>(x, rows[first + 7]);
+}
+
+// The f16 numbers at sixteen rows. VPINSRW takes half a cycle where copying a number through memory takes a whole one.
+template <class Rows>
+[[gnu::always_inline]] inline __m512 load_scales(const Rows& rows) {
+    const __m256i low = _mm256_castsi128_si256(eight_halves(rows, 0));
+    return _mm512_cvtph_ps(_mm256_inserti128_si256(low, eight_halves(rows, 8), 1));
+}
+
+// Sixteen rows from r on.
+template <class Format, class Rows>
+void one_token_of(const Linear& args, uint32_t r, __mmask16 mask, Rows rows) {
+    const uint32_t groups = args.cols / kGroup;
+    const uint8_t* following = args.weights + size_t{r + kLanes} * args.row_bytes;
+    const int8_t* q = args.x.high;
+    __m512 acc = _mm512_setzero_ps();
+    for (uint32_t begin = 0; begin < groups; begin += kGroupsPerSuperBlock) {
+        const uint32_t count = groups - begin < kGroupsPerSuperBlock ? groups - begin : kGroupsPerSuperBlock;
+        alignas(32) int32_t shift[kGroupsPerSuperBlock];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(shift),
+                           _mm256_mullo_epi32(group_sums(args.x.high_sum + 2 * size_t{begin}, count),
+                                              _mm256_set1_epi32(Format::kShift)));
+        __m512 sum = _mm512_setzero_ps();
+        for (uint32_t j = 0; j < count; ++j, q += kGroup) {
+            const uint32_t g = begin + j;
+            prefetch<Format::kBlockBytes * kLanes>(following);
+            following += Format::kBlockBytes * kLanes;
+            const __m512i total = _mm512_sub_epi32(Format::dot(rows, q), _mm512_set1_epi32(shift[j]));
+            __m512 f = _mm512_cvtepi32_ps(total);
+            if constexpr (Format::kKind == ActivationKind::kA32P) {
+                f = _mm512_mul_ps(f, _mm512_set1_ps(args.x.scale[g]));
+            }
+            sum = _mm512_fmadd_ps(load_scales(rows), f, sum);
+            rows.advance(Format::kBlockBytes);
+        }
+        if constexpr (Format::kKind == ActivationKind::kA32P) {
+            acc = _mm512_add_ps(acc, sum);
+        } else {
+            acc = _mm512_fmadd_ps(sum, _mm512_set1_ps(args.x.scale[begin / kGroupsPerSuperBlock]), acc);
+        }
+    }
+    _mm512_mask_storeu_ps(args.y + r, mask, acc);
+}
+
 template <class Format>
 void one_token(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    const uint32_t groups = args.cols / kGroup;
     for (uint32_t r = row_begin; r < row_end; r += kLanes) {
-        const RowPointers rows = rows_from(args, r, row_end);
-        // The sixteen rows that follow, a sixteenth of a row's block for each block of these.
-        const uint8_t* next = args.weights + size_t{r + kLanes} * args.row_bytes;
-        __m512 acc = _mm512_setzero_ps();
-        for (uint32_t begin = 0; begin < groups; begin += kGroupsPerSuperBlock) {
-            const uint32_t count = groups - begin < kGroupsPerSuperBlock ? groups - begin : kGroupsPerSuperBlock;
-            alignas(32) int32_t shift[kGroupsPerSuperBlock];
-            _mm256_store_si256(reinterpret_cast<__m256i*>(shift),
-                               _mm256_mullo_epi32(group_sums(args.x.high_sum + 2 * size_t{begin}, count),
-                                                  _mm256_set1_epi32(Format::kShift)));
-            __m512 sum = _mm512_setzero_ps();
-            for (uint32_t j = 0; j < count; ++j) {
-                const size_t offset = size_t{begin + j} * Format::kBlockBytes;
-                prefetch(next + offset * kLanes, Format::kBlockBytes * kLanes);
-                const __m512i total =
-                    _mm512_sub_epi32(Format::dot(rows.at, offset, args.x.high + size_t{begin + j} * kGroup),
-                                     _mm512_set1_epi32(shift[j]));
-                __m512 f = _mm512_cvtepi32_ps(total);
-                if constexpr (Format::kKind == ActivationKind::kA32P) {
-                    f = _mm512_mul_ps(f, _mm512_set1_ps(args.x.scale[begin + j]));
-                }
-                sum = _mm512_fmadd_ps(Format::scale(rows.at, offset), f, sum);
-            }
-            if constexpr (Format::kKind == ActivationKind::kA32P) {
-                acc = _mm512_add_ps(acc, sum);
-            } else {
-                acc = _mm512_fmadd_ps(sum, _mm512_set1_ps(args.x.scale[begin / kGroupsPerSuperBlock]), acc);
-            }
+        const uint8_t* first = args.weights + r * args.row_bytes;
+        const __mmask16 mask = lanes_left(r, row_end);
+        if (row_end - r >= kLanes) {
+            one_token_of<Format>(args, r, mask, EvenRows(first, args.row_bytes));
+        } else {
+            one_token_of<Format>(args, r, mask, LastRows(first, args.row_bytes, row_end - r));
         }
-        _mm512_mask_storeu_ps(args.y + r, lanes_left(r, row_end), acc);
     }
 }
 
