@@ -144,6 +144,9 @@ TEST_P(GemmOf, has_the_bits_of_the_reference_across_blocks_and_threads) {
         expect_bits_of_reference(gemm, random, {7, 1025, 513}, 2);
         expect_bits_of_reference(gemm, random, {97, 96, 1030}, 3);
         expect_bits_of_reference(gemm, random, {200, 210, 40}, 1);
+        // Strips of columns that stay packed for the blocks below, with other numbers each time.
+        expect_bits_of_reference(gemm, random, {260, 270, 600}, 0);
+        expect_bits_of_reference(gemm, random, {260, 270, 600}, 3);
         expect_bits_of_reference(gemm, random, {1, 700, 1500}, 2);
         expect_bits_of_reference(gemm, random, {1100, 1, 1000}, 2);
     }

@@ -1,6 +1,7 @@
 #include "compute/cpu/gemm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #if defined(__SSE2__)
@@ -19,6 +20,14 @@ namespace {
 constexpr uint32_t kBlockRows = 516;
 constexpr uint32_t kBlockCols = 512;
 constexpr uint32_t kBlockDepth = 256;
+
+// Columns of B that are packed once and kept for the next block below, from the first k to the last: 2 MiB.
+constexpr uint32_t kKeptNumbers = 512 * 1024;
+constexpr uint32_t kFewestKeptCols = 128;
+
+// Blocks for each thread: cores are not equally fast where others use them too, and the slowest one's last block is
+// what all wait for.
+constexpr uint32_t kBlocksPerThread = 6;
 constexpr uint32_t kPackCost = 16;  // packing a number takes about as long as so many multiplications
 constexpr uint32_t kPrefetchRows = 4;
 constexpr uint32_t kMaxTileCols = 32;
@@ -139,12 +148,34 @@ Grid grid_of(const GemmArgs& g, const GemmKernels& kernels, uint32_t row_blocks,
     return {divide_up(g.m, rows), divide_up(g.n, cols), rows, cols};
 }
 
+bool keeps_b(const GemmArgs& g, const GemmKernels& kernels, const Grid& grid) {
+    return uint64_t{round_up(grid.cols, kernels.tile_cols)} * g.k <= kKeptNumbers;
+}
+
+// Flat blocks, many for each thread: a thread goes down a strip of columns, for which it packs B once. The strips are
+// as wide as keeps what is packed in all small: about the width that a square share of C would have.
+Grid divide_flat(const GemmArgs& g, const GemmKernels& kernels, uint32_t threads) {
+    const auto square = static_cast<uint32_t>(std::lround(std::sqrt(1.0 * threads * g.n / g.m)));
+    const uint32_t widest =
+        std::min(kBlockCols, kKeptNumbers / std::max(g.k, 1U) / kernels.tile_cols * kernels.tile_cols);
+    uint32_t col_blocks = std::max(std::clamp(square, 1U, threads), divide_up(g.n, widest));
+    const uint32_t row_tiles = divide_up(g.m, kernels.tile_rows);
+    const uint32_t row_blocks =
+        std::clamp(divide_up(kBlocksPerThread * threads, col_blocks), divide_up(g.m, kBlockRows), row_tiles);
+    if (row_blocks * col_blocks < kBlocksPerThread * threads) {  // few rows
+        col_blocks = std::max(
+            col_blocks, std::min(divide_up(kBlocksPerThread * threads, row_blocks), divide_up(g.n, kernels.tile_cols)));
+    }
+    return grid_of(g, kernels, row_blocks, col_blocks);
+}
+
 // The largest blocks that fit, or smaller ones where that spreads better over the threads.
 Grid divide(const GemmArgs& g, const GemmKernels& kernels, uint32_t threads) {
     const Grid largest = grid_of(g, kernels, divide_up(g.m, kBlockRows), divide_up(g.n, kBlockCols));
     const uint64_t enough = uint64_t{4} * threads;
     const auto blocks = [](const Grid& x) { return uint64_t{x.row_blocks} * x.col_blocks; };
     if (threads == 1 || blocks(largest) >= enough) return largest;
+    if (g.k <= kKeptNumbers / kFewestKeptCols) return divide_flat(g, kernels, threads);
     // Blocks that the busiest thread gets, each with its multiplications and its packing.
     const auto cost = [&](const Grid& x) {
         const uint64_t rounds = (blocks(x) + threads - 1) / threads;
@@ -164,23 +195,33 @@ Grid divide(const GemmArgs& g, const GemmKernels& kernels, uint32_t threads) {
 
 struct CpuGemm::Scratch {
     alignas(64) float a[kBlockRows * kBlockDepth];
-    alignas(64) float b[kBlockCols * kBlockDepth];
+    alignas(64) float b[kKeptNumbers];  // kBlockDepth steps, or all of them
     alignas(64) float sum[kBlockRows * kBlockCols];
+    Strip strip;  // whose columns of B are in `b` from the first k to the last
 };
+static_assert(kBlockCols * kBlockDepth <= kKeptNumbers);
 
 struct CpuGemm::Block {
     Range rows;
     Range cols;
+    std::optional<Strip> strip;  // where B is kept
 };
 
 CpuGemm::CpuGemm(const GemmKernels& kernels, LazyPool& pool) : kernels_(kernels), pool_(pool) {}
 
 CpuGemm::~CpuGemm() = default;
 
-std::unique_ptr<CpuGemm::Scratch> CpuGemm::take_scratch() {
+// One that holds the strip; else one that holds no other strip of this run, which somebody may want.
+std::unique_ptr<CpuGemm::Scratch> CpuGemm::take_scratch(const std::optional<Strip>& strip) {
     const std::lock_guard lock(mutex_);
+    auto best = std::find_if(free_.begin(), free_.end(), [&](const auto& s) { return strip == s->strip; });
+    if (best == free_.end()) {
+        best = std::find_if(free_.begin(), free_.end(), [&](const auto& s) { return s->strip.run != run_; });
+    }
+    if (best == free_.end() && !free_.empty()) best = free_.begin();
     // Not value-initialised: every number is written before it is read.
-    if (free_.empty()) return std::unique_ptr<Scratch>(new Scratch);
+    if (best == free_.end()) return std::unique_ptr<Scratch>(new Scratch);
+    std::swap(*best, free_.back());
     auto scratch = std::move(free_.back());
     free_.pop_back();
     return scratch;
@@ -190,11 +231,15 @@ void CpuGemm::run(const GemmArgs& g) {
     if (g.m == 0 || g.n == 0) return;
     const bool threaded = pool_.threads() > 1 && uint64_t{g.m} * g.n >= kWorthThreads / std::max(g.k, 1U);
     const Grid grid = divide(g, kernels_, threaded ? pool_.threads() : 1);
+    const bool kept = grid.row_blocks > 1 && keeps_b(g, kernels_, grid);
+    ++run_;
     const auto run_one = [&](uint64_t index) {
         const uint32_t row = static_cast<uint32_t>(index % grid.row_blocks) * grid.rows;
         const uint32_t col = static_cast<uint32_t>(index / grid.row_blocks) * grid.cols;
-        auto scratch = take_scratch();
-        run_block(g, {{row, std::min(grid.rows, g.m - row)}, {col, std::min(grid.cols, g.n - col)}}, *scratch);
+        Block block{{row, std::min(grid.rows, g.m - row)}, {col, std::min(grid.cols, g.n - col)}, {}};
+        if (kept) block.strip = Strip{run_, col};
+        auto scratch = take_scratch(block.strip);
+        run_block(g, block, *scratch);
         const std::lock_guard lock(mutex_);
         free_.push_back(std::move(scratch));
     };
@@ -208,7 +253,9 @@ void CpuGemm::run(const GemmArgs& g) {
 }
 
 void CpuGemm::run_block(const GemmArgs& g, const Block& block, Scratch& s) const {
-    const auto [rows, cols] = block;
+    const auto& [rows, cols, strip] = block;
+    const bool packed = strip.has_value() && s.strip == *strip;
+    s.strip = strip.value_or(Strip{});
     const uint32_t tile_rows = kernels_.tile_rows;
     const uint32_t tile_cols = kernels_.tile_cols;
     const Operand a{g.a, g.a_type, g.lda, g.a_transpose == Transpose::kNo};
@@ -220,11 +267,12 @@ void CpuGemm::run_block(const GemmArgs& g, const Block& block, Scratch& s) const
     uint32_t k = 0;
     do {  // once for k = 0 too: that is where sums become +0
         const Range steps{k, std::min(kBlockDepth, g.k - k)};
+        float* const panels = s.b + (strip.has_value() ? size_t{k} * round_up(cols.count, tile_cols) : 0);
         pack(kernels_, tile_rows, a, rows, steps, s.a);
-        pack(kernels_, tile_cols, b, cols, steps, s.b);
+        if (!packed) pack(kernels_, tile_cols, b, cols, steps, panels);
         for (uint32_t col = 0; col < cols.count; col += tile_cols) {
             for (uint32_t row = 0; row < rows.count; row += tile_rows) {
-                kernels_.tile(s.a + size_t{row} * steps.count, s.b + size_t{col} * steps.count, sums(row, col),
+                kernels_.tile(s.a + size_t{row} * steps.count, panels + size_t{col} * steps.count, sums(row, col),
                               std::min(tile_rows, rows.count - row), steps.count, k == 0);
             }
         }
