@@ -19,7 +19,7 @@ void add_activations(CLI::App& command, std::optional<compute::ActivationBits>& 
 void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--threads", node.threads, "Threads of the engine (0: one per core)")
         ->check(CLI::Range(0, 1024));
-    command.add_option("--isa", node.engine, "Engine: auto, reference, avx2, avx512, amx, neon, cuda")
+    command.add_option("--isa", node.engine, "Engine: auto, reference, avx2, avx512, amx, neon, i8mm, cuda")
         ->capture_default_str();
     add_activations(command, node.activations);
     command

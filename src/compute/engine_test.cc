@@ -222,7 +222,7 @@ TEST_P(VectorEngineOf, bits_do_not_depend_on_chunks_as_long_as_a_step) {
     const std::vector<uint32_t> tokens = test_tokens(model.spec.vocab, 530, 57);
     const auto engine = make(model.spec, {.threads = 2, .kv_blocks = 128});
     const TestSequence want = run_sequence(*engine, tokens, kMaxStepTokens);
-    for (const size_t chunk : {1, 7, 64}) {
+    for (const size_t chunk : {1, 7, 64, 512}) {
         expect_same(*engine, run_sequence(*engine, tokens, chunk), *engine, want);
     }
 }
@@ -512,6 +512,8 @@ TEST(engines, logits_and_kv_have_these_bits_on_every_machine) {
         {WeightType::kQ8_0, 0xa1372e70cc52036fU}, {WeightType::kQ4_0, 0x1db84c9392b0ec69U},
         {WeightType::kQ5_1, 0xcb02e775957c50feU}, {WeightType::kQ4_K, 0x573c8c3cf02ad2c5U},
         {WeightType::kQ6_K, 0xe7352fca905897feU}, {WeightType::kW16, 0x97355bd896a17767U},
+        {WeightType::kQ4_1, 0xa8cdc6a05d0442c1U}, {WeightType::kQ5_0, 0xcd945cad212c8b7fU},
+        {WeightType::kQ5_K, 0xd7e319fa3b2b86bcU}, {WeightType::kQ4S, 0x710dcea7cc79248aU},
     };
     for (const auto& [type, known] : kKnown) {
         const TestShape shape{.d_model = 256, .head_dim = 64, .d_ff = 512, .type = type, .second_type = type};

@@ -181,6 +181,40 @@ TEST_P(KernelsOf, attention_has_the_bits_of_the_reference_for_hard_values) {
     }
 }
 
+// Every integer sum at its bound: the largest digits of queries by the largest keys over 256 dimensions, and 64 weights
+// of 8192 by the largest values. The result is known: a sum that wrapped would be far from it.
+TEST_P(KernelsOf, attention_sums_are_exact_when_all_numbers_are_largest) {
+    constexpr uint32_t kDim = 256, kKeys = 128;
+    const float scale = std::nextafter(2.0F, 0.0F);  // weights round up to 8192
+    for (const int16_t q : {int16_t{32767}, int16_t{-32767}, int16_t{255}, int16_t{-32513}}) {
+        for (const int16_t k : {int16_t{32767}, int16_t{-32767}}) {
+            AttentionCase c;
+            c.head_dim = kDim;
+            const KvLayout layout{.layers = 1, .kv_heads = 1, .head_dim = kDim};
+            const std::vector<int16_t> key(kDim, k), value(kDim, k > 0 ? int16_t{4095} : int16_t{-4095});
+            for (uint32_t t = 0; t < kKeys; ++t) {
+                if (t % kBlockTokens == 0) c.blocks.emplace_back(layout.block_bytes(), uint8_t{0});
+                store_k_row(c.blocks.back().data(), kDim, t % kBlockTokens, key.data(), 1.0F);
+                store_v_row(c.blocks.back().data(), kDim, t % kBlockTokens, value.data(), scale);
+            }
+            for (const auto& block : c.blocks) c.pointers.push_back(block.data());
+            for (uint32_t row = 0; row < 5; ++row) {
+                c.q.insert(c.q.end(), kDim, q);
+                c.cq.push_back(0x1p-37F);  // scores of about 2
+                c.visible.push_back(kKeys);
+            }
+            expect_same_attention(tested(), c);
+            for (const Kernels* kernels : {&tested(), &reference_kernels()}) {
+                std::vector<uint8_t> finite;
+                for (const float out : c.run(*kernels, &finite)) {
+                    ASSERT_NEAR(out / (static_cast<float>(value[0]) * scale), 1.0F, 1e-3F) << q << " by " << k;
+                }
+                EXPECT_EQ(std::count(finite.begin(), finite.end(), 1), 5);
+            }
+        }
+    }
+}
+
 // A file may hold any 16-bit numbers and any scales that pass check_block_scales: wrapped sums, the same everywhere.
 TEST_P(KernelsOf, attention_has_the_bits_of_the_reference_for_hostile_blocks) {
     TestRandom random(10);

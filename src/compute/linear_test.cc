@@ -99,10 +99,12 @@ TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference_when_all_nu
         SCOPED_TRACE(name_of(pair));
         const auto weights = extreme_matrix(random, pair.type, 33, kCols, Extreme::kLargestIntegers);
         for (const float x : {127.0F, -127.0F, 32639.0F, -32639.0F, 32512.0F - 128.0F, 128.0F - 32512.0F}) {
-            std::vector<float> activations(kCols, x);
-            activations[0] = activations[256] = 32639.0F;  // the scale is 1
-            expect_same_product(tested(), pair, weights, 33, kCols, activations);
-            expect_same_product(tested(), pair, weights, 33, kCols, std::vector<float>(kCols, x));
+            for (const uint32_t tokens : {1U, 18U}) {  // few and many may be different kernels
+                std::vector<float> activations(kCols * tokens, x);
+                expect_same_product(tested(), pair, weights, 33, kCols, activations);
+                for (size_t i = 0; i < activations.size(); i += 256) activations[i] = 32639.0F;  // the scale is 1
+                expect_same_product(tested(), pair, weights, 33, kCols, activations);
+            }
         }
     }
 }

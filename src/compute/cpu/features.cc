@@ -55,6 +55,7 @@ bool cpu_has_avx2() {
 }
 
 bool cpu_has_neon_dotprod() { return false; }
+bool cpu_has_i8mm() { return false; }
 
 #else
 
@@ -64,12 +65,20 @@ bool cpu_has_avx2() { return false; }
 
 #if defined(__linux__)
 bool cpu_has_neon_dotprod() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+bool cpu_has_i8mm() { return cpu_has_neon_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
 #elif defined(__APPLE__)
-bool cpu_has_neon_dotprod() {
+namespace {
+
+bool has_feature(const char* name) {
     int has = 0;
     size_t size = sizeof(has);
-    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0;
+    return sysctlbyname(name, &has, &size, nullptr, 0) == 0 && has != 0;
 }
+
+}  // namespace
+
+bool cpu_has_neon_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool cpu_has_i8mm() { return cpu_has_neon_dotprod() && has_feature("hw.optional.arm.FEAT_I8MM"); }
 #endif
 
 #endif

@@ -16,4 +16,7 @@ bool cpu_has_avx2();
 // The dot products of 8-bit integers of 64-bit Arm (SDOT, from Armv8.2 on).
 bool cpu_has_neon_dotprod();
 
+// Those, and products of 2 x 8 by 8 x 2 such integers (SMMLA, from Armv8.6 on).
+bool cpu_has_i8mm();
+
 }  // namespace driftwood::compute

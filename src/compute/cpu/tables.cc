@@ -8,6 +8,7 @@
 #include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx512/avx512.h"
 #elif defined(DRIFTWOOD_ARM)
+#include "compute/cpu/i8mm/i8mm.h"
 #include "compute/cpu/neon/neon.h"
 #endif
 
@@ -20,6 +21,7 @@ std::span<const KernelTable> kernel_tables() {
         {&avx512::kernels(), cpu_has_avx512(), "AVX-512 F, BW, DQ, VL, VNNI"},
         {&avx2::kernels(), cpu_has_avx2(), "AVX2, FMA, F16C"},
 #elif defined(DRIFTWOOD_ARM)
+        {&i8mm::kernels(), cpu_has_i8mm(), "NEON with dot products and i8mm (Armv8.6)"},
         {&neon::kernels(), cpu_has_neon_dotprod(), "NEON with dot products (Armv8.2)"},
 #endif
         {&reference::kernels(), true, "any processor"},
