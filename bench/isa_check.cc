@@ -375,6 +375,19 @@ struct Heads {
         }
     }
 
+    // Every integer sum at its bound: the largest digits by the largest keys, weights of 8192 by the largest values.
+    void make_largest(int16_t key) {
+        const std::vector<int16_t> k(head_dim, key), v(head_dim, key > 0 ? int16_t{4095} : int16_t{-4095});
+        for (auto& block : blocks) {
+            for (uint32_t t = 0; t < kBlockTokens; ++t) {
+                store_k_row(block.data(), head_dim, t, k.data(), 1.0F);
+                store_v_row(block.data(), head_dim, t, v.data(), std::nextafter(2.0F, 0.0F));
+            }
+        }
+        std::fill(q.begin(), q.end(), int16_t{32767});
+        std::fill(cq.begin(), cq.end(), 0x1p-37F);  // scores of about 2
+    }
+
     // Rows that left the contract's range count as zero.
     std::vector<float> run(const Kernels& kernels) const {
         std::vector<float> out(q.size());
@@ -405,6 +418,11 @@ void check_attention(Report& report, const Kernels& k, const Kernels& reference)
         for (uint32_t tokens = 1; tokens <= 200; tokens += 3) same(16, tokens, 1 + tokens % 6, 0, false);
         for (uint32_t style = 0; style <= kStyles; ++style) same(32, 140, 4, style, false);
         for (int repeat = 0; repeat < 10; ++repeat) same(64, 130, 4, 0, true);
+        for (const int16_t key : {int16_t{32767}, int16_t{-32767}}) {
+            Heads largest(random, 256, 128, 5, 0, false);
+            largest.make_largest(key);
+            expect_same(line, largest.run(k), largest.run(reference), text_of("largest numbers, keys of %d", key));
+        }
         const Heads heads(random, 64, 1024, 4, 0, false);
         line.unit = "products/ns, 4 rows of 1024 keys";
         line.speed = per_ns(2.0 * 4 * 64 * 1024, [&] { heads.run(k); });

@@ -224,6 +224,54 @@ TEST(ProgramTest, synth_writes_a_model_once_and_the_same_from_the_same_seed) {
     EXPECT_FALSE(std::filesystem::exists(directory.file("d.gguf")));
 }
 
+// Q4S is in safetensors files of our own: every command that takes a model takes one.
+TEST(ProgramTest, a_model_in_q4s_is_run_frozen_thawed_and_measured_like_any_other) {
+    const file::TestDirectory directory;
+    const std::string model = directory.file("q.safetensors"), image = directory.file("a.actor");
+    const std::string shape =
+        " --quant q4s --like demo --layers 2 --d-model 256 --heads 4 --d-ff 512 --vocab 600 --context 1024";
+    const Json made = driftwood_json("synth " + model + shape + " --seed 3");
+    EXPECT_EQ(made["bytes"], std::filesystem::file_size(model));
+    ASSERT_EQ(driftwood("synth " + directory.file("other.safetensors") + shape + " --seed 4").exit_code, 0);
+    const Json described = driftwood_json("inspect " + model);
+    EXPECT_EQ(described["kind"], "model");
+    EXPECT_EQ(described["vocab"], 600);
+    EXPECT_NE(driftwood_json("inspect " + directory.file("other.safetensors"))["compute_identity"],
+              described["compute_identity"]);
+
+    ASSERT_EQ(driftwood("run " + model + " Hello --max-tokens 4 --freeze " + image).exit_code, 0);
+    const Outcome refused = driftwood("thaw " + image + " --say Hi");
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_NE(refused.output.find(described["compute_identity"].get<std::string>()), std::string::npos);
+    const Outcome same = driftwood("thaw " + image + " --model " + model + " --say Hi");
+    EXPECT_EQ(same.exit_code, 0) << same.output;
+    EXPECT_NE(same.output.find(" 0 to prefill again"), std::string::npos) << same.output;
+    const Outcome other = driftwood("thaw " + image + " --model " + directory.file("other.safetensors") + " --say Hi");
+    EXPECT_EQ(other.exit_code, 0) << other.output;
+    EXPECT_NE(other.output.find(" 0 tokens reused"), std::string::npos) << other.output;
+
+    const std::string logits =
+        "logits " + model + " --tokens 5,17,99,300,7,42,11,250,3,9 --out " + directory.file("l.st");
+    EXPECT_EQ(driftwood_json(logits + " --isa reference")["logits_blake3"],
+              driftwood_json(logits + " --chunk 3 --threads 2")["logits_blake3"]);
+    EXPECT_EQ(driftwood_json("tokenize " + model + " 'the tea'")["tokens"][0]["text"], "th");
+    EXPECT_EQ(driftwood("bench -m " + model + " -p 8 -n 2 -r 1").exit_code, 0);
+    const Outcome actor = driftwood("actor run " DRIFTWOOD_GUESTS "/cpp_tour.wasm --say words --model " + model);
+    EXPECT_EQ(actor.exit_code, 0) << actor.output;
+
+    auto bytes = file::read_all(model);
+    bytes[bytes.size() / 2] ^= 1;
+    file::write_all(model, bytes);
+    for (const char* command : {"run ", "inspect ", "bench -m ", "tokenize "}) {
+        const Outcome damaged = driftwood(command + model + (command[0] == 't' ? " Hello" : ""));
+        EXPECT_EQ(damaged.exit_code, 1) << command << damaged.output;
+        EXPECT_NE(damaged.output.find("do not match their hash"), std::string::npos) << command << damaged.output;
+    }
+    const Outcome image_as_model = driftwood("run " + image + " Hello");
+    EXPECT_NE(image_as_model.output.find("'driftwood actor image', supported is 'driftwood model'"), std::string::npos)
+        << image_as_model.output;
+}
+
 TEST(ProgramTest, bench_measures_what_it_was_asked_for) {
     const Outcome ran =
         driftwood("bench -m demo -p 8,16 -n 2 -d 0,70 -t 1,2 --sessions 1,3 -r 2 -o json", "2>/dev/null");

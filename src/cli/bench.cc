@@ -201,7 +201,7 @@ void add_bench(CLI::App& app, int& exit_code) {
     auto options = std::make_shared<BenchOptions>();
     CLI::App* command = app.add_subcommand("bench", "Measure how fast a model is computed, in llama-bench's terms");
     command->add_option("-m,--model", options->model,
-                        "GGUF file, or 'demo'; without it: a random model (--like, --quant)");
+                        "Model file, or 'demo'; without it: a random model (--like, --quant)");
     command->add_option("--like", options->like, "Shapes of the random model: " + synth_preset_names())
         ->capture_default_str();
     command->add_option("--quant", options->quant, "Type of its weights: " + synth_quant_names())

@@ -6,6 +6,7 @@
 #include "cli/output.h"
 #include "file/mapped_file.h"
 #include "file/section.h"
+#include "model/model_file.h"
 #include "node/node.h"
 #include "wasm/instance.h"
 
@@ -61,6 +62,11 @@ Result<Json> describe_sections(const InspectOptions& options) {
         image = std::move(plain);
     }
     const SectionReader& reader = *image;
+    if (const auto format = reader.metadata().find("format");
+        format != reader.metadata().end() && format->second == model::kModelFormat) {
+        DW_ASSIGN(const auto model, node::load_model(options.path));  // checks every hash too
+        return describe_model(*model);
+    }
     const bool is_image = reader.metadata().contains("module_hash");
     Json tensors = Json::array();
     for (const auto& [name, tensor] : reader.tensors()) {

@@ -98,7 +98,7 @@ Result<void> logits(const LogitsOptions& options) {
 void add_logits(CLI::App& app, int& exit_code) {
     auto options = std::make_shared<LogitsOptions>();
     CLI::App* command = app.add_subcommand("logits", "Write the logits of given tokens to a safetensors file");
-    command->add_option("model", options->model, "GGUF file, or 'demo'")->required();
+    command->add_option("model", options->model, "Model file, or 'demo'")->required();
     command->add_option("--tokens", options->tokens, "Token ids: 1,2,3")
         ->required()
         ->delimiter(',')
@@ -109,7 +109,8 @@ void add_logits(CLI::App& app, int& exit_code) {
         ->check(CLI::Range(0, 1024));
     add_activations(*command, options->activations);
     command
-        ->add_option("--isa", options->engine, "Engine (nor on this): auto, reference, avx2, avx512, amx, neon, cuda")
+        ->add_option("--isa", options->engine,
+                     "Engine (nor on this): auto, reference, avx2, avx512, amx, neon, i8mm, cuda")
         ->capture_default_str();
     command->add_option("--out", options->out, "File to write: tensor `logits`, F32 [tokens, vocab]")->required();
     command->add_flag_callback(

@@ -91,7 +91,7 @@ void add_sampling(CLI::App& command, RunOptions& options) {
 void add_run(CLI::App& app, int& exit_code) {
     auto options = std::make_shared<RunOptions>();
     CLI::App* command = app.add_subcommand("run", "Talk with a model, through the built-in chat actor");
-    command->add_option("model", options->talk.node.model, "GGUF file, or 'demo' for the built-in model")
+    command->add_option("model", options->talk.node.model, "Model file, or 'demo' for the built-in model")
         ->capture_default_str();
     command->add_option("prompt", options->prompt, "Say this and leave; without it, talk");
     options->talk.add_to(*command);
@@ -110,7 +110,7 @@ void add_actor(CLI::App& app, int& exit_code) {
     actor->require_subcommand(1);
     CLI::App* command = actor->add_subcommand("run", "Start an actor from a WebAssembly guest and talk with it");
     command->add_option("guest", options->guest, "Guest module (.wasm), made with an SDK")->required();
-    command->add_option("--model", options->talk.node.model, "GGUF file, or 'demo' for the built-in model")
+    command->add_option("--model", options->talk.node.model, "Model file, or 'demo' for the built-in model")
         ->capture_default_str();
     command->add_option("--env", options->environment, "NAME=value for the guest (may be repeated)")
         ->allow_extra_args(false);

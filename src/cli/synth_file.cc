@@ -9,7 +9,6 @@
 
 #include "compute/weights.h"
 #include "file/atomic_file.h"
-#include "model/gguf.h"
 
 namespace driftwood::cli {
 namespace {
@@ -46,12 +45,12 @@ struct Quant {
     std::optional<compute::WeightType> second;  // of the matrices that mixtures keep finer
 };
 
-// Every type that GGUF has, by its name in small letters, and one mixture that is common.
+// Every type that a file can have, by its name in small letters, and one mixture that is common.
 std::vector<Quant> quants() {
     std::vector<Quant> all;
     for (uint32_t i = 0; i < compute::kWeightTypes; ++i) {
         const auto type = static_cast<compute::WeightType>(i);
-        if (!model::ggml_type_of(type)) continue;
+        if (type == compute::WeightType::kW16) continue;  // lives in memory only
         std::string name(compute::weight_type_name(type));
         std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
         all.push_back({name, type, std::nullopt});
@@ -86,11 +85,16 @@ Result<model::SynthShape> synth_shape(const std::string& like, const std::string
 
 Result<uint64_t> write_synth_file(const std::string& path, const model::SynthShape& shape, uint64_t seed,
                                   const SynthFileOptions& options) {
-    DW_ASSIGN(const model::GgufWriter writer, model::synth_gguf(shape, seed));
     file::SystemFileOps ops;
     if (!options.replace && ops.exists(path)) {
         return error(ErrorCode::kAlreadyExists, "[synth] " + path + ": is there already; --force replaces it");
     }
+    if (!model::gguf_has(shape)) {
+        DW_ASSIGN(const file::SectionWriter writer, model::synth_model_file(shape, seed));
+        DW_ASSIGN(const auto committed, writer.commit(ops, path, {.replace = options.replace, .durable = false}));
+        return committed.file_bytes;
+    }
+    DW_ASSIGN(const model::GgufWriter writer, model::synth_gguf(shape, seed));
     const uint64_t size = writer.size_bytes();
     DW_ASSIGN(file::AtomicFile out, file::AtomicFile::create(ops, path, size));
     // The writer's pieces are of any size; the file takes them in units of kPieceBytes.
@@ -128,7 +132,8 @@ Result<std::string> cached_synth_file(const std::string& like, const std::string
     std::error_code failed;
     std::filesystem::create_directories(directory, failed);
     if (failed) return error(ErrorCode::kIo, "[synth] " + directory.string() + ": " + failed.message());
-    const std::string path = directory / ("synth-" + like + "-" + quant + ".gguf");
+    const std::string path =
+        directory / ("synth-" + like + "-" + quant + (model::gguf_has(shape) ? ".gguf" : ".safetensors"));
     if (std::filesystem::exists(path, failed)) return path;
     if (progress) std::fprintf(stderr, "%s: made once, for this and later measurements\n", path.c_str());
     DW_TRY(write_synth_file(path, shape, kCachedSeed, {.replace = true, .progress = progress}));

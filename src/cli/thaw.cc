@@ -45,7 +45,7 @@ void add_thaw(CLI::App& app, int& exit_code) {
     command->add_option("image", options->image, "Image that a freeze wrote")->required();
     CLI::Option* model = command->add_option(
         "--model", options->talk.node.model,
-        "GGUF file; another model than the recorded one reads the conversation again from its beginning");
+        "Model file; another model than the recorded one reads the conversation again from its beginning");
     options->talk.add_to(*command);
     command->footer(
         "Without --model the built-in demo model is used, if the image was made with it. The guest comes from the\n"

@@ -37,7 +37,7 @@ Result<void> tokenize(const TokenizeOptions& options) {
 void add_tokenize(CLI::App& app, int& exit_code) {
     auto options = std::make_shared<TokenizeOptions>();
     CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of a text");
-    command->add_option("model", options->model, "GGUF file, or 'demo'")->required();
+    command->add_option("model", options->model, "Model file, or 'demo'")->required();
     command->add_option("text", options->text, "Text")->required();
     command->add_flag("--special", options->special, "Recognise special tokens spelled in the text");
     command->add_flag_callback(

@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "file/file_ops.h"
+#include "file/mapped_file.h"
 #include "memory/shared_file.h"
 
 namespace driftwood::file {
@@ -54,6 +55,10 @@ class SectionWriter {
     void add(std::string name, DType dtype, std::vector<uint64_t> shape, std::vector<std::span<const uint8_t>> pieces);
     // The same with bytes that the writer keeps.
     void add_owned(std::string name, DType dtype, std::vector<uint64_t> shape, std::vector<uint8_t> bytes);
+    // The same with bytes that `fill` makes when they are written, so that a large tensor is in memory only then.
+    // `fill` is called with zeroed bytes, at every commit, and gives the same every time.
+    using Fill = std::function<void(std::span<uint8_t> out)>;
+    void add_made(std::string name, DType dtype, std::vector<uint64_t> shape, Fill fill);
     // Asked when all bytes have been written and before the file gets its name: an error fails the commit. For lenders
     // of bytes that may be lost while they are written, because a file under them became unreadable (memory/fault.h).
     void add_check(std::function<Result<void>()> check) { checks_.push_back(std::move(check)); }
@@ -87,6 +92,7 @@ class SectionWriter {
         std::vector<uint64_t> shape;
         std::vector<std::span<const uint8_t>> pieces;
         std::vector<uint8_t> owned;
+        Fill fill;  // makes the bytes in place of pieces
     };
     std::vector<Tensor> tensors_;
     std::map<std::string, std::string> metadata_;
@@ -139,6 +145,10 @@ class SectionReader {
     Result<void> check_intact() const;
     // require() + verify() + bytes(): for small tensors that are read at once.
     Result<std::span<const uint8_t>> read(std::string_view name, DType dtype, uint64_t inner = 1) const;
+
+    // Ends the reader and hands over the file with its map: spans from bytes() stay valid as long as that lives. It is
+    // guarded no more: for who reads the bytes again and again and would not notice that they have become zeros.
+    MappedFile release() &&;
 
   private:
     SectionReader();

@@ -244,6 +244,13 @@ Result<void> SectionReader::Impl::check_intact() const {
                  "[file.verify] " + file.path() + ": the file became shorter or unreadable while it was open");
 }
 
+MappedFile SectionReader::release() && {
+    impl_->guard = {};  // it may not outlive the map that it guards, which its new owner may end at any time
+    MappedFile file = std::move(impl_->file);
+    impl_.reset();
+    return file;
+}
+
 Result<std::span<const uint8_t>> SectionReader::read(std::string_view name, DType dtype, uint64_t inner) const {
     DW_ASSIGN(const TensorInfo info, require(name, dtype, inner));
     DW_TRY(verify(info));

@@ -102,12 +102,18 @@ void SectionWriter::add(std::string name, DType dtype, std::vector<uint64_t> sha
     for (const auto& piece : pieces) given += piece.size();
     CHECK(tensor_bytes(dtype, shape) == given);
     CHECK(shape.size() <= kMaxDimensions);
-    tensors_.push_back({std::move(name), dtype, std::move(shape), std::move(pieces), {}});
+    tensors_.push_back({std::move(name), dtype, std::move(shape), std::move(pieces), {}, nullptr});
 }
 
 void SectionWriter::add_owned(std::string name, DType dtype, std::vector<uint64_t> shape, std::vector<uint8_t> bytes) {
     add(std::move(name), dtype, std::move(shape), {bytes});
     tensors_.back().owned = std::move(bytes);  // moving a vector keeps its bytes in place
+}
+
+void SectionWriter::add_made(std::string name, DType dtype, std::vector<uint64_t> shape, Fill fill) {
+    CHECK(tensor_bytes(dtype, shape).has_value());
+    CHECK(shape.size() <= kMaxDimensions);
+    tensors_.push_back({std::move(name), dtype, std::move(shape), {}, {}, std::move(fill)});
 }
 
 void SectionWriter::set_metadata(std::string key, std::string value) { metadata_[std::move(key)] = std::move(value); }
@@ -159,6 +165,11 @@ Result<SectionWriter::Committed> SectionWriter::commit(FileOps& ops, const std::
     SpanStream stream(file, data_start);
     for (const Tensor& tensor : tensors_) {
         for (const auto& piece : tensor.pieces) DW_TRY(stream.append(piece));
+        if (tensor.fill) {
+            std::vector<uint8_t> made(*tensor_bytes(tensor.dtype, tensor.shape));
+            tensor.fill(made);
+            DW_TRY(stream.append(made));
+        }
         DW_TRY(stream.pad());
     }
     CHECK(stream.table().size() == hashes.size_bytes);

@@ -325,10 +325,6 @@ Result<Gguf> Gguf::parse(std::string what, std::span<const uint8_t> bytes) {
     return GgufParser(std::move(what), bytes).run();
 }
 
-Error Gguf::failure(ErrorCode code, const std::string& problem) const {
-    return error(code, "[model.gguf] " + what_ + ": " + problem);
-}
-
 const GgufTensor* Gguf::tensor(std::string_view name) const {
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? nullptr : &found->second;

@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "compute/formats.h"
+#include "model/file_errors.h"
 
 namespace driftwood::model {
 
@@ -78,8 +79,8 @@ class Gguf {
     // As above; nullopt when the key is absent.
     Result<std::optional<uint64_t>> maybe_integer(std::string_view key) const;
 
-    // "[model.gguf] FILE: " + problem.
-    Error failure(ErrorCode code, const std::string& problem) const;
+    FileErrors errors() const { return {"model.gguf", what_}; }
+    Error failure(ErrorCode code, const std::string& problem) const { return errors()(code, problem); }
 
   private:
     friend class GgufParser;

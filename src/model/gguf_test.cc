@@ -152,7 +152,7 @@ TEST(GgufTest, names_what_it_does_not_support) {
              w.tensor("blk.0.ffn_up.weight", 20, {32, 32}, Bytes(32 * 18));
          }},
         {"type 77", ErrorCode::kUnsupported, [](GgufWriter& w) { w.tensor("odd", 77, {32}, Bytes(32)); }},
-        {"want shape [32, 32], file has [32, 64]", ErrorCode::kMismatch,
+        {"want shape [32, 32], file has [64, 32]", ErrorCode::kMismatch,
          [](GgufWriter& w) {
              w.drop("blk.0.ffn_up.weight");
              w.tensor("blk.0.ffn_up.weight", kGgmlQ80, {32, 64}, Bytes(64 * 34));

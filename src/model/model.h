@@ -1,4 +1,4 @@
-// Model: a GGUF file as weights (a DecoderSpec of views), tokenizer, chat template and identity.
+// Model: a file as weights (a DecoderSpec of views), tokenizer, chat template and identity.
 //
 // Immutable once loaded; shared by any number of sessions and threads. Weights stay where the file is mapped.
 #pragma once
@@ -55,13 +55,13 @@ class Model {
     virtual const file::Hash& text_identity() const = 0;
 };
 
-// Loads a GGUF file by mapping it. Errors name file, key or tensor, want and got; what is not supported is refused by
-// name.
+// Loads a file by mapping it: GGUF, or safetensors in the layout of docs/model-format.md; its first bytes tell which.
+// Errors name file, key or tensor, want and got; what is not supported is refused by name.
 // `activations`: the bits of activations in linear layers (docs/numerics.md, rule 2), part of the compute identity;
 // what the file asks for when it says nothing, else 8.
-Result<std::unique_ptr<Model>> load_gguf(const std::string& path,
-                                         std::optional<compute::ActivationBits> activations = std::nullopt);
-// The same from bytes that outlive the model (the embedded demo model).
+Result<std::unique_ptr<Model>> load_model(const std::string& path,
+                                          std::optional<compute::ActivationBits> activations = std::nullopt);
+// GGUF from bytes that outlive the model (the embedded demo model).
 Result<std::unique_ptr<Model>> load_gguf(const std::string& name, std::span<const uint8_t> bytes,
                                          std::optional<compute::ActivationBits> activations = std::nullopt);
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "base/random.h"
@@ -11,6 +12,8 @@
 #include "compute/half.h"
 #include "model/byte_level.h"
 #include "model/gguf.h"
+#include "model/llama_weights.h"
+#include "model/model_file.h"
 
 namespace driftwood::model {
 
@@ -21,6 +24,8 @@ using compute::WeightType;
 constexpr const char* kSpecials[kSynthSpecials] = {"<|bos|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"};
 constexpr uint32_t kBos = 0;
 constexpr uint32_t kEnd = 4;
+constexpr const char* kPreTokenizer = "gpt-2";
+constexpr float kNormEps = 1e-5F;
 
 constexpr uint32_t kGroup = 32;             // values that share a scale in Q8_0
 constexpr size_t kGroupBytes = 2 + kGroup;  // the scale as f16, then the values
@@ -119,19 +124,18 @@ void random_matrix(Words words, WeightType type, float deviation, std::span<uint
     random_blocks(words, type, deviation, bytes);
 }
 
-std::vector<uint8_t> random_norm(Words words, uint32_t count) {
-    std::vector<uint8_t> bytes(size_t{count} * sizeof(float));
-    for (uint32_t i = 0; i < count; ++i) {
+// Around 1.
+void random_norm(Words words, std::span<uint8_t> bytes) {
+    for (size_t at = 0; at < bytes.size(); at += sizeof(float)) {
         const float value = 0.75F + static_cast<float>(words.next()[0] >> 24) / 512.0F;
-        std::memcpy(&bytes[size_t{i} * sizeof value], &value, sizeof value);
+        std::memcpy(&bytes[at], &value, sizeof value);
     }
-    return bytes;
 }
 
 struct SynthVocabulary {
     std::vector<std::string> tokens;
     std::vector<int32_t> types;
-    std::vector<std::string> merges;
+    std::vector<std::pair<std::string, std::string>> merges;
 };
 
 // Words in the order of their length: letters and the space, then every word so far followed by every letter.
@@ -149,7 +153,7 @@ SynthVocabulary make_vocabulary(uint32_t count) {
             const std::string stem = stems[i];
             stems.push_back(stem + letters[j]);
             out.tokens.push_back(stems.back());
-            out.merges.push_back(stem + " " + letters[j]);
+            out.merges.emplace_back(stem, std::string(1, letters[j]));
         }
     }
     out.types.resize(count, 1);
@@ -183,7 +187,6 @@ Result<void> check(const SynthShape& s) {
     if (s.context < 1) return bad("context: want at least 1");
     for (const WeightType type : {s.type, s.second_type.value_or(s.type)}) {
         const std::string name(compute::weight_type_name(type));
-        if (!ggml_type_of(type)) return bad(name + ": GGUF has no such type");
         for (const uint32_t width : {s.d_model, s.d_ff, s.heads * s.head_dim}) {
             if (!compute::cols_fit(type, width)) return bad(name + ": rows of " + std::to_string(width) + " values");
         }
@@ -191,10 +194,13 @@ Result<void> check(const SynthShape& s) {
     return {};
 }
 
+std::string name_of(const SynthShape& shape, uint64_t seed) {
+    return "synth-" + std::to_string(shape.layers) + "x" + std::to_string(shape.d_model) + "-" + std::to_string(seed);
+}
+
 void put_metadata(GgufWriter& out, const SynthShape& shape, uint64_t seed) {
     out.string("general.architecture", "llama");
-    out.string("general.name", "synth-" + std::to_string(shape.layers) + "x" + std::to_string(shape.d_model) + "-" +
-                                   std::to_string(seed));
+    out.string("general.name", name_of(shape, seed));
     out.u32("llama.block_count", shape.layers);
     out.u32("llama.context_length", shape.context);
     out.u32("llama.embedding_length", shape.d_model);
@@ -205,31 +211,46 @@ void put_metadata(GgufWriter& out, const SynthShape& shape, uint64_t seed) {
     out.u32("llama.attention.value_length", shape.head_dim);
     out.u32("llama.rope.dimension_count", shape.head_dim);
     out.f32("llama.rope.freq_base", static_cast<float>(shape.rope_theta));
-    out.f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+    out.f32("llama.attention.layer_norm_rms_epsilon", kNormEps);
     const SynthVocabulary vocabulary = make_vocabulary(shape.vocab);
+    std::vector<std::string> merges;
+    for (const auto& [left, right] : vocabulary.merges) merges.push_back(left + " " + right);
     out.string("tokenizer.ggml.model", "gpt2");
-    out.string("tokenizer.ggml.pre", "gpt-2");
+    out.string("tokenizer.ggml.pre", kPreTokenizer);
     out.strings("tokenizer.ggml.tokens", vocabulary.tokens);
     out.i32s("tokenizer.ggml.token_type", vocabulary.types);
-    out.strings("tokenizer.ggml.merges", vocabulary.merges);
+    out.strings("tokenizer.ggml.merges", merges);
     out.u32("tokenizer.ggml.bos_token_id", kBos);
     out.u32("tokenizer.ggml.eos_token_id", kEnd);
     out.string("tokenizer.chat_template", kSynthTemplate);
 }
 
-}  // namespace
+struct SynthTensor {
+    std::string name;
+    WeightType type;
+    uint32_t rows;  // 0: a vector of `cols` numbers in F32
+    uint32_t cols;
+    std::function<void(std::span<uint8_t>)> fill;
+};
 
-Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
-    DW_TRY(check(shape));
-    GgufWriter out;
-    put_metadata(out, shape, seed);
+void rope_factors(std::span<uint8_t> bytes) {
+    const size_t count = bytes.size() / sizeof(float);
+    for (size_t i = 0; i < count; ++i) {
+        const float factor = i < count / 2 ? 1.0F : 8.0F;
+        std::memcpy(&bytes[i * sizeof factor], &factor, sizeof factor);
+    }
+}
+
+// Each of the random ones has a stream of its own, by its place in the list.
+std::vector<SynthTensor> tensors_of(const SynthShape& shape, uint64_t seed, const LlamaNames& names) {
+    std::vector<SynthTensor> out;
     uint64_t stream = 0;
     const auto matrix_of = [&](WeightType type, const std::string& name, uint32_t rows, uint32_t cols, float gain) {
         const float deviation = gain / std::sqrt(static_cast<float>(cols));
-        const auto fill = [words = Words(seed, ++stream), type, deviation](std::span<uint8_t> bytes) {
-            random_matrix(words, type, deviation, bytes);
-        };
-        out.tensor(name, *ggml_type_of(type), {cols, rows}, rows * compute::row_bytes(type, cols), fill);
+        out.push_back(
+            {name, type, rows, cols, [words = Words(seed, ++stream), type, deviation](std::span<uint8_t> bytes) {
+                 random_matrix(words, type, deviation, bytes);
+             }});
     };
     const auto matrix = [&](const std::string& name, uint32_t rows, uint32_t cols, float gain) {
         matrix_of(shape.type, name, rows, cols, gain);
@@ -238,34 +259,99 @@ Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
         matrix_of(shape.second_type.value_or(shape.type), name, rows, cols, gain);
     };
     const auto norm = [&](const std::string& name) {
-        out.tensor(name, kGgmlF32, {shape.d_model}, random_norm(Words(seed, ++stream), shape.d_model));
+        out.push_back({name, WeightType::kF32, 0, shape.d_model,
+                       [words = Words(seed, ++stream)](std::span<uint8_t> bytes) { random_norm(words, bytes); }});
     };
     const uint32_t q = shape.heads * shape.head_dim;
     const uint32_t kv = shape.kv_heads * shape.head_dim;
     // A gain of 2 spreads the logits; the small embedding leaves the residual stream to the layers, so that a tied
     // model does not simply repeat its last token.
-    matrix("token_embd.weight", shape.vocab, shape.d_model, 2.0F);
+    matrix(names.embedding, shape.vocab, shape.d_model, 2.0F);
     for (uint32_t i = 0; i < shape.layers; ++i) {
-        const std::string at = "blk." + std::to_string(i) + ".";
-        norm(at + "attn_norm.weight");
-        matrix(at + "attn_q.weight", q, shape.d_model, 1.5F);
-        matrix(at + "attn_k.weight", kv, shape.d_model, 1.5F);
-        second(at + "attn_v.weight", kv, shape.d_model, 1.0F);
-        matrix(at + "attn_output.weight", shape.d_model, q, 1.0F);
-        norm(at + "ffn_norm.weight");
-        matrix(at + "ffn_gate.weight", shape.d_ff, shape.d_model, 1.0F);
-        matrix(at + "ffn_up.weight", shape.d_ff, shape.d_model, 1.0F);
-        second(at + "ffn_down.weight", shape.d_model, shape.d_ff, 1.0F);
+        const std::string at = names.layer + std::to_string(i) + ".";
+        norm(at + names.attn_norm);
+        matrix(at + names.wq, q, shape.d_model, 1.5F);
+        matrix(at + names.wk, kv, shape.d_model, 1.5F);
+        second(at + names.wv, kv, shape.d_model, 1.0F);
+        matrix(at + names.wo, shape.d_model, q, 1.0F);
+        norm(at + names.ffn_norm);
+        matrix(at + names.w_gate, shape.d_ff, shape.d_model, 1.0F);
+        matrix(at + names.w_up, shape.d_ff, shape.d_model, 1.0F);
+        second(at + names.w_down, shape.d_model, shape.d_ff, 1.0F);
     }
-    norm("output_norm.weight");
-    if (!shape.tied) second("output.weight", shape.vocab, shape.d_model, 2.0F);
-    if (shape.rope_freqs) {
-        std::vector<uint8_t> factors(size_t{shape.head_dim} / 2 * sizeof(float));
-        for (uint32_t i = 0; i < shape.head_dim / 2; ++i) {
-            const float factor = i < shape.head_dim / 4 ? 1.0F : 8.0F;
-            std::memcpy(&factors[size_t{i} * sizeof factor], &factor, sizeof factor);
+    norm(names.output_norm);
+    if (!shape.tied) second(names.output, shape.vocab, shape.d_model, 2.0F);
+    if (shape.rope_freqs) out.push_back({names.rope_factors, WeightType::kF32, 0, shape.head_dim / 2, rope_factors});
+    return out;
+}
+
+Error no_such_type(WeightType type, const char* format) {
+    return error(ErrorCode::kInvalidArgument,
+                 "[model.synth] " + std::string(compute::weight_type_name(type)) + ": " + format + " has no such type");
+}
+
+ModelHead head_of(const SynthShape& shape, uint64_t seed) {
+    ModelHead head;
+    head.name = name_of(shape, seed);
+    compute::DecoderSpec& spec = head.config.spec;
+    spec.layers = shape.layers;
+    spec.d_model = shape.d_model;
+    spec.heads = shape.heads;
+    spec.kv_heads = shape.kv_heads;
+    spec.head_dim = shape.head_dim;
+    spec.d_ff = shape.d_ff;
+    spec.vocab = shape.vocab;
+    spec.context = shape.context;
+    spec.norm_eps = kNormEps;
+    spec.rope_theta = shape.rope_theta;
+    head.config.tied = shape.tied;
+    SynthVocabulary vocabulary = make_vocabulary(shape.vocab);
+    head.pre_tokenizer = kPreTokenizer;
+    head.tokens = std::move(vocabulary.tokens);
+    head.kinds = std::move(vocabulary.types);
+    head.merges = std::move(vocabulary.merges);
+    head.bos = kBos;
+    head.eos = kEnd;
+    head.chat_template = kSynthTemplate;
+    return head;
+}
+
+}  // namespace
+
+bool gguf_has(const SynthShape& shape) {
+    return ggml_type_of(shape.type) && ggml_type_of(shape.second_type.value_or(shape.type));
+}
+
+Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed) {
+    DW_TRY(check(shape));
+    for (const WeightType type : {shape.type, shape.second_type.value_or(shape.type)}) {
+        if (!ggml_type_of(type)) return no_such_type(type, "GGUF");
+    }
+    GgufWriter out;
+    put_metadata(out, shape, seed);
+    for (SynthTensor& tensor : tensors_of(shape, seed, kGgufNames)) {
+        std::vector<uint64_t> extents = {tensor.cols};
+        if (tensor.rows != 0) extents.push_back(tensor.rows);
+        const uint64_t size =
+            tensor.rows == 0 ? tensor.cols * sizeof(float) : tensor.rows * compute::row_bytes(tensor.type, tensor.cols);
+        out.tensor(tensor.name, *ggml_type_of(tensor.type), std::move(extents), size, std::move(tensor.fill));
+    }
+    return out;
+}
+
+Result<file::SectionWriter> synth_model_file(const SynthShape& shape, uint64_t seed) {
+    DW_TRY(check(shape));
+    for (const WeightType type : {shape.type, shape.second_type.value_or(shape.type)}) {
+        if (!model_file_has(type)) return no_such_type(type, "a model file of ours");
+    }
+    file::SectionWriter out;
+    put_model_head(out, head_of(shape, seed));
+    for (SynthTensor& tensor : tensors_of(shape, seed, kHuggingFaceNames)) {
+        if (tensor.rows == 0) {
+            put_vector(out, tensor.name, tensor.cols, std::move(tensor.fill));
+        } else {
+            put_matrix(out, tensor.name, tensor.type, tensor.rows, tensor.cols, std::move(tensor.fill));
         }
-        out.tensor("rope_freqs.weight", kGgmlF32, {shape.head_dim / 2}, std::move(factors));
     }
     return out;
 }

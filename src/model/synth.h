@@ -1,6 +1,6 @@
-// Models of random weights: a GGUF file of given shapes from a seed, with a small real byte-level BPE vocabulary and a
-// chat template, so that text works although nothing was learned. For tests and measurements. Same shape and seed, same
-// bytes, on every machine.
+// Models of random weights: a file of given shapes from a seed, GGUF or one of ours (docs/model-format.md), with a
+// small real byte-level BPE vocabulary and a chat template, so that text works although nothing was learned. For tests
+// and measurements. Same shape and seed, same bytes, on every machine.
 //
 // Weights keep activations near 1 and spread logits over a few units, so that sampled tokens vary.
 #pragma once
@@ -14,6 +14,7 @@
 
 #include "base/result.h"
 #include "compute/formats.h"
+#include "file/section.h"
 #include "model/gguf_writer.h"
 
 namespace driftwood::model {
@@ -29,7 +30,7 @@ struct SynthShape {
     uint32_t context = 1024;
     bool tied = true;  // the output matrix is the embedding
     bool rope_freqs = false;
-    compute::WeightType type = compute::WeightType::kQ8_0;  // of all matrices; any that GGUF has
+    compute::WeightType type = compute::WeightType::kQ8_0;  // of all matrices
     // Of attn_v, ffn_down and the output (a tied one is the embedding), where it is another: Q4_K with Q6_K is what
     // others call Q4_K_M.
     std::optional<compute::WeightType> second_type = std::nullopt;
@@ -56,10 +57,15 @@ inline constexpr const char* kSynthTemplate =
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
 
-// kInvalidArgument names the shape that makes no sense. Weights are made when the writer writes, a tensor at a time.
-Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed);
+// Whether GGUF has the shape's types of weights; the others are for model files of ours.
+bool gguf_has(const SynthShape& shape);
 
-// The file's bytes.
+// kInvalidArgument names the shape that makes no sense, or a type that the format has not. Weights are made when the
+// writer writes, a tensor at a time.
+Result<GgufWriter> synth_gguf(const SynthShape& shape, uint64_t seed);
+Result<file::SectionWriter> synth_model_file(const SynthShape& shape, uint64_t seed);
+
+// The GGUF file's bytes.
 Result<std::vector<uint8_t>> synth_model(const SynthShape& shape, uint64_t seed);
 
 }  // namespace driftwood::model

@@ -87,7 +87,7 @@ Result<OpenImage> open_image(const std::string& path) {
 Result<std::unique_ptr<model::Model>> load_model(const std::string& name,
                                                  std::optional<compute::ActivationBits> activations) {
     if (name == kDemoModel) return model::load_gguf("demo", demo_model_gguf(), activations);
-    return model::load_gguf(name, activations);
+    return model::load_model(name, activations);
 }
 
 Node::Node(const NodeOptions& options, Clock& clock, Entropy& entropy)

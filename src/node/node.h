@@ -20,7 +20,7 @@
 namespace driftwood::node {
 
 struct NodeOptions {
-    std::string model = "demo";         // a GGUF file, or "demo" for the built-in one
+    std::string model = "demo";         // a file, or "demo" for the built-in one
     std::string engine = "auto";        // a name of compute::engines(), or "auto"
     std::string device = "cpu";         // for the guests' tensors: a name of compute::make_device
     uint32_t threads = 0;               // 0: the cores this process may use
@@ -101,7 +101,7 @@ class Node {
     std::unique_ptr<compute::Device> device_;
 };
 
-// The model of that name: a GGUF file, or the built-in one.
+// The model of that name: a file, or the built-in one.
 Result<std::unique_ptr<model::Model>> load_model(const std::string& name,
                                                  std::optional<compute::ActivationBits> activations = std::nullopt);
 

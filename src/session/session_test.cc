@@ -1,5 +1,10 @@
 #include "session/session.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+
 #include "session/session_test.h"
 
 namespace driftwood::session {
@@ -253,6 +258,52 @@ TEST(SessionTest, a_fork_shares_blocks_and_goes_its_own_way) {
         expect_equal(bench, *child, fresh, *alone);
     }
     EXPECT_EQ(bench.engine->pool().blocks_in_use(), in_use);
+}
+
+// Resident bytes of the pool, counted by the kernel.
+size_t resident_bytes(const Bench& bench) {
+    compute::KvPool& pool = bench.engine->pool();
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t size = pool.capacity() * pool.layout().block_bytes();
+    const compute::BlockId first = 0;  // held by every conversation of the test
+    std::vector<unsigned char> pages(size / page);
+    EXPECT_EQ(mincore(const_cast<uint8_t*>(pool.bytes(first).data()), size, pages.data()), 0);
+    return page * static_cast<size_t>(
+                      std::count_if(pages.begin(), pages.end(), [](unsigned char in) { return (in & 1) != 0; }));
+}
+
+TEST(SessionTest, kv_costs_what_its_tokens_cost_and_at_most_one_block_more) {
+    const Bench bench = test_bench();
+    const compute::KvPool& pool = bench.engine->pool();
+    const size_t block = pool.layout().block_bytes(), token = block / compute::kBlockTokens;
+    const auto session = bench.open();
+    const auto expect_cost = [&](uint32_t tokens, uint32_t more_blocks) {
+        EXPECT_EQ(pool.blocks_in_use(), blocks_for(tokens) + more_blocks) << tokens << " tokens";
+        EXPECT_LE(resident_bytes(bench), tokens * token + (1 + more_blocks) * block) << tokens << " tokens";
+    };
+    // Growing, a step at a time: over the ends of several blocks.
+    ASSERT_TRUE(session->append("user", long_text(12)).ok());
+    while (step(bench, *session, 13)) expect_cost(session->computed(), 0);
+    const uint32_t grown = session->computed();
+    ASSERT_GT(grown, 3 * compute::kBlockTokens);
+    ASSERT_NE(grown % compute::kBlockTokens, 0U);
+    ASSERT_TRUE(session->append("user", "more").ok());
+    run(bench, *session);
+    // Forks cost nothing; the first token of one costs the block in which it writes.
+    const size_t resident = resident_bytes(bench);
+    const auto one = *session->fork(), two = *session->fork();
+    expect_cost(session->computed(), 0);
+    EXPECT_EQ(resident_bytes(bench), resident);
+    ASSERT_TRUE(one->append("user", "a").ok());
+    run(bench, *one);
+    expect_cost(session->computed(), blocks_for(one->computed()) - session->computed() / compute::kBlockTokens);
+    // What a rewind takes away is given back, by those too who have it for themselves.
+    ASSERT_TRUE(one->rewind(1).ok());
+    ASSERT_TRUE(two->rewind(1).ok());
+    ASSERT_TRUE(session->rewind(1).ok());
+    EXPECT_EQ(session->computed(), grown);
+    expect_cost(grown, 2);  // the last block of each is its own since it was cut
+    EXPECT_LE(resident_bytes(bench), grown * token + 3 * block);
 }
 
 TEST(SessionTest, the_parent_may_write_first) {
