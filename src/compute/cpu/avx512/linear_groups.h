@@ -89,7 +89,6 @@ void multiply_groups(const Linear& args, uint32_t token, const Part<GroupSlab>& 
             for (uint32_t k = 0; k < kTiles; ++k) sum[t][k] = _mm512_setzero_ps();
         }
         for (uint32_t g = begin; g < end; ++g) {
-            part.ask(g);
             __m512i total[Tokens][kTiles];
 #pragma GCC unroll 4
             for (uint32_t t = 0; t < Tokens; ++t) {

@@ -1,72 +1,9 @@
-// Rule 3 for Q4_K: super-blocks of 256 with integer scales and minima, A = Σ scale · I and B = Σ min · S in integers.
-#include "compute/cpu/avx512/linear_slab.h"
+// Rule 3 for Q4_K: one token, and many over slabs (linear_slab.h).
+#include "compute/cpu/avx512/linear_q4_k_few.h"
 
 namespace driftwood::compute::avx512 {
 
 namespace {
-
-constexpr uint32_t kHeaderBytes = 16;  // d, dmin, scales
-constexpr uint32_t kBlockBytes = sizeof(BlockQ4_K);
-
-// The headers of sixteen rows, a row in each lane; bytes of groups 0..3 and 4..7.
-struct Header {
-    __m512 d;
-    __m512 dmin;
-    __m512i scale[2];
-    __m512i min[2];
-};
-
-Header load_header(const uint8_t* const* row, size_t offset) {
-    __m512i in[4];
-    __m512i word[4];  // d and dmin, then the 12 bytes
-#pragma GCC unroll 4
-    for (uint32_t i = 0; i < 4; ++i) in[i] = load_four(row + i, offset);
-    transpose_lanes(in, word);
-    const __m512i six = _mm512_set1_epi32(0x3F3F3F3F);
-    const __m512i four = _mm512_set1_epi32(0x0F0F0F0F);
-    const __m512i top = _mm512_set1_epi32(0x30303030);
-    const auto halves = [](__m512i words) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words)); };
-    const auto with_top = [&](__m512i low, __m512i from) {
-        return _mm512_or_si512(_mm512_and_si512(low, four), _mm512_and_si512(_mm512_srli_epi32(from, 2), top));
-    };
-    return {.d = halves(word[0]),
-            .dmin = halves(_mm512_srli_epi32(word[0], 16)),
-            .scale = {_mm512_and_si512(word[1], six), with_top(word[3], word[1])},
-            .min = {_mm512_and_si512(word[2], six), with_top(_mm512_srli_epi32(word[3], 4), word[2])}};
-}
-
-// The sums of a super-block's groups as 64 · high + low, four signed bytes to a word.
-struct Sums {
-    int32_t low[2];
-    int32_t high[2];
-};
-
-Sums split_sums(const int32_t* sums) {
-    const __m256i whole = group_sums(sums, kGroupsPerSuperBlock);
-    Sums out;
-    const auto store = [](int32_t* to, __m256i words) {
-        _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_cvtepi32_epi8(words));
-    };
-    store(out.low, _mm256_and_si256(whole, _mm256_set1_epi32(63)));
-    store(out.high, _mm256_srai_epi32(whole, 6));
-    return out;
-}
-
-// B of sixteen rows.
-inline __m512i minima(const __m512i* min, const Sums& sums) {
-    __m512i high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), min[0], _mm512_set1_epi32(sums.high[0]));
-    high = _mm512_dpbusd_epi32(high, min[1], _mm512_set1_epi32(sums.high[1]));
-    __m512i all = _mm512_dpbusd_epi32(_mm512_slli_epi32(high, 6), min[0], _mm512_set1_epi32(sums.low[0]));
-    return _mm512_dpbusd_epi32(all, min[1], _mm512_set1_epi32(sums.low[1]));
-}
-
-// t = fma(d, float(A), −(dmin · float(B))).
-inline __m512 block_sum(__m512 d, __m512i a, __m512 dmin, __m512i b) {
-    return _mm512_fmsub_ps(d, _mm512_cvtepi32_ps(a), _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(b)));
-}
-
-__m512i low_half(__m512i bytes) { return _mm512_and_si512(bytes, _mm512_set1_epi8(15)); }
-__m512i high_half(__m512i bytes) { return low_half(_mm512_srli_epi16(bytes, 4)); }
 
 // ---- several tokens
 
@@ -82,7 +19,10 @@ struct Q4_K {
     static constexpr size_t kUnitBytes = kBlockBytes;
 
     static void make(const uint8_t* const* rows, size_t offset, Slab& slab, uint32_t group, uint32_t tile) {
-        const Header header = load_header(rows, offset);
+        __m512i in[4];
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < 4; ++i) in[i] = load_four(rows + i, offset);
+        const Header header = unpack_header(in);
         const uint32_t block = group / kGroupsPerSuperBlock;
         slab.d[block][tile] = header.d;
         slab.dmin[block][tile] = header.dmin;
@@ -126,7 +66,6 @@ struct Q4_K {
 #pragma GCC unroll 4
             for (uint32_t t = 0; t < Tokens; ++t) a[t][0] = a[t][1] = _mm512_setzero_si512();
             for (uint32_t g = begin; g < begin + kGroupsPerSuperBlock; ++g) {
-                part.ask(g);
                 __m512i total[Tokens][kTiles];
 #pragma GCC unroll 4
                 for (uint32_t t = 0; t < Tokens; ++t) total[t][0] = total[t][1] = _mm512_setzero_si512();
@@ -212,46 +151,58 @@ __m512i fold_rows(const __m512i four[4]) {
     return _mm512_add_epi32(_mm512_shuffle_i64x2(low, high, 0x88), _mm512_shuffle_i64x2(low, high, 0xDD));
 }
 
-void one_token(const Linear& args, uint32_t row_begin, uint32_t row_end) {
+// Sixteen rows from r on.
+template <class Rows>
+void one_token_of(const Linear& args, uint32_t r, __mmask16 mask, Rows rows) {
     const Activations256 patterns = pair_patterns();
-    for (uint32_t r = row_begin; r < row_end; r += kLanes) {
-        const RowPointers rows = rows_from(args, r, row_end);
-        const uint8_t* next = args.weights + size_t{r + kLanes} * args.row_bytes;  // the sixteen rows that follow
-        __m512 acc = _mm512_setzero_ps();
-        for (uint32_t block = 0; block < args.cols / kSuperBlock; ++block) {
-            const size_t offset = size_t{block} * kBlockBytes;
-            const Header header = load_header(rows.at, offset);
-            alignas(64)
-                uint64_t scales[2][kLanes / 2];  // rows 4 i and 4 i + 1 at [0][2 i]; 4 i + 2 and 4 i + 3 at [1][2 i]
-            _mm512_store_si512(scales[0], _mm512_unpacklo_epi32(header.scale[0], header.scale[1]));
-            _mm512_store_si512(scales[1], _mm512_unpackhi_epi32(header.scale[0], header.scale[1]));
-            const Activations256 x = pair_groups(args.x.high + size_t{block} * kSuperBlock);
-            __m512i four[4];
+    const uint8_t* following = args.weights + size_t{r + kLanes} * args.row_bytes;
+    __m512 acc = _mm512_setzero_ps();
+    for (uint32_t block = 0; block < args.cols / kSuperBlock; ++block) {
+        const Header header = load_header(rows, 0);
+        alignas(64)
+            uint64_t scales[2][kLanes / 2];  // rows 4 i and 4 i + 1 at [0][2 i]; 4 i + 2 and 4 i + 3 at [1][2 i]
+        _mm512_store_si512(scales[0], _mm512_unpacklo_epi32(header.scale[0], header.scale[1]));
+        _mm512_store_si512(scales[1], _mm512_unpackhi_epi32(header.scale[0], header.scale[1]));
+        const Activations256 x = pair_groups(args.x.high + size_t{block} * kSuperBlock);
+        __m512i four[4];
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < 4; ++i) {
-                __m512i part[4];
-                prefetch(next + (4 * size_t{block} + i) * 4 * kBlockBytes, size_t{4} * kBlockBytes);
+        for (uint32_t i = 0; i < 4; ++i) {
+            __m512i part[4];
+            prefetch<kBlockBytes * kLanes / 4>(following);
+            following += kBlockBytes * kLanes / 4;
 #pragma GCC unroll 4
-                for (uint32_t j = 0; j < 4; ++j) {
-                    const uint8_t* n = rows.at[4 * i + j] + offset + kHeaderBytes;
-                    const __m512i scale = _mm512_set1_epi64(static_cast<int64_t>(scales[j / 2][2 * i + j % 2]));
-                    part[j] = _mm512_setzero_si512();
+            for (uint32_t j = 0; j < 4; ++j) {
+                const uint8_t* n = rows[4 * i + j] + kHeaderBytes;
+                const __m512i scale = _mm512_set1_epi64(static_cast<int64_t>(scales[j / 2][2 * i + j % 2]));
+                part[j] = _mm512_setzero_si512();
 #pragma GCC unroll 2
-                    for (uint32_t h = 0; h < 2; ++h) {
-                        const __m512i both = _mm512_loadu_si512(n + size_t{64} * h);
-                        part[j] = _mm512_dpwssd_epi32(part[j], _mm512_maddubs_epi16(low_half(both), x.x[h][0]),
-                                                      _mm512_shuffle_epi8(scale, patterns.x[h][0]));
-                        part[j] = _mm512_dpwssd_epi32(part[j], _mm512_maddubs_epi16(high_half(both), x.x[h][1]),
-                                                      _mm512_shuffle_epi8(scale, patterns.x[h][1]));
-                    }
+                for (uint32_t h = 0; h < 2; ++h) {
+                    const __m512i both = _mm512_loadu_si512(n + size_t{64} * h);
+                    part[j] = _mm512_dpwssd_epi32(part[j], _mm512_maddubs_epi16(low_half(both), x.x[h][0]),
+                                                  _mm512_shuffle_epi8(scale, patterns.x[h][0]));
+                    part[j] = _mm512_dpwssd_epi32(part[j], _mm512_maddubs_epi16(high_half(both), x.x[h][1]),
+                                                  _mm512_shuffle_epi8(scale, patterns.x[h][1]));
                 }
-                four[i] = fold_lanes(part);
             }
-            const Sums sums = split_sums(args.x.high_sum + size_t{block} * (kSuperBlock / 16));
-            const __m512 t = block_sum(header.d, fold_rows(four), header.dmin, minima(header.min, sums));
-            acc = _mm512_fmadd_ps(t, _mm512_set1_ps(args.x.scale[block]), acc);
+            four[i] = fold_lanes(part);
         }
-        _mm512_mask_storeu_ps(args.y + r, lanes_left(r, row_end), acc);
+        const Sums sums = split_sums(args.x.high_sum + size_t{block} * (kSuperBlock / kSumGroup));
+        const __m512 t = block_sum(header.d, fold_rows(four), header.dmin, minima(header.min, sums));
+        acc = _mm512_fmadd_ps(t, _mm512_set1_ps(args.x.scale[block]), acc);
+        rows.advance(kBlockBytes);
+    }
+    _mm512_mask_storeu_ps(args.y + r, mask, acc);
+}
+
+void one_token(const Linear& args, uint32_t row_begin, uint32_t row_end) {
+    for (uint32_t r = row_begin; r < row_end; r += kLanes) {
+        const uint8_t* first = args.weights + r * args.row_bytes;
+        const __mmask16 mask = lanes_left(r, row_end);
+        if (row_end - r >= kLanes) {
+            one_token_of(args, r, mask, EvenRows(first, args.row_bytes));
+        } else {
+            one_token_of(args, r, mask, LastRows(first, args.row_bytes, row_end - r));
+        }
     }
 }
 
@@ -260,6 +211,8 @@ void one_token(const Linear& args, uint32_t row_begin, uint32_t row_end) {
 void linear_q4_k(const Linear& args, uint32_t row_begin, uint32_t row_end) {
     if (args.tokens == 1) {
         one_token(args, row_begin, row_end);
+    } else if (args.tokens <= kFewTokens && args.cols / kSuperBlock <= kMaxFewBlocks) {
+        few_tokens(args, row_begin, row_end);
     } else {
         slab_product<Q4_K>(args, row_begin, row_end);
     }

@@ -26,8 +26,7 @@ inline constexpr uint32_t kSlabRows = kTiles * kLanes;  // 32
 inline constexpr uint32_t kSlabGroups = 64;             // of 32 columns
 inline constexpr uint32_t kWords = kGroup / 4;          // of 32 bits in a group
 inline constexpr uint32_t kSharing = 4;                 // tokens that share a register of weights
-inline constexpr uint32_t kFewTokens = 16;              // so few that reading the weights takes a good part of the time
-inline constexpr uint32_t kUnpackShares = 2;            // making a slab takes about as long as two passes over it
+inline constexpr uint32_t kFewTokens = 16;              // too few to repay a slab
 inline constexpr uint32_t kGroupsPerSuperBlock = kSuperBlock / kGroup;
 inline constexpr size_t kLine = 64;
 
@@ -47,11 +46,7 @@ struct RowPointers {
     return rows;
 }
 
-// Asks for `count` bytes that will be read soon. They need not exist.
-[[maybe_unused]] inline void prefetch(const uint8_t* at, size_t count) {
-    for (size_t i = 0; i < count; i += kLine) _mm_prefetch(at + i, _MM_HINT_T1);
-}
-
+// Asks for kBytes bytes that will be read soon. They need not exist.
 template <size_t kBytes>
 [[gnu::always_inline, maybe_unused]] inline void prefetch(const uint8_t* at) {
 #pragma GCC unroll 16
@@ -164,16 +159,11 @@ struct Part {
     uint32_t row_end;
     uint32_t first_group;
     uint32_t groups;
-    const uint8_t* next;  // what will be read next, so many bytes for each group; null: nothing to ask for
-    size_t next_bytes;
 
     // Those of the rows in tile k that are there.
     __mmask16 mask(uint32_t k) const {
         const uint32_t row = first_row + k * kLanes;
         return row < row_end ? lanes_left(row, row_end) : static_cast<__mmask16>(0);
-    }
-    void ask(uint32_t group) const {
-        if (next != nullptr) prefetch(next + group * next_bytes, next_bytes);
     }
 };
 
@@ -183,33 +173,17 @@ template <class Kernel>
 void slab_product(const Linear& args, uint32_t row_begin, uint32_t row_end) {
     alignas(64) typename Kernel::Slab slab;
     const uint32_t row_groups = args.cols / kGroup;
-    const uint32_t passes = (args.tokens + kSharing - 1) / kSharing;
-    constexpr size_t kSlabUnitBytes = size_t{kSlabRows} * Kernel::kUnitBytes;
     for (uint32_t r = row_begin; r < row_end; r += kSlabRows) {
         const RowPointers rows = rows_from(args, r, row_end);
         for (uint32_t first = 0; first < row_groups; first += kSlabGroups) {
             const uint32_t groups = row_groups - first < kSlabGroups ? row_groups - first : kSlabGroups;
-            // The next 32 rows follow these in memory. Every pass over this slab, and its making, asks for a share.
-            const bool ask = args.tokens <= kFewTokens;
-            const size_t share = kSlabUnitBytes / Kernel::kUnitGroups / (passes + kUnpackShares);
-            const uint8_t* next =
-                args.weights + size_t{r + kSlabRows} * args.row_bytes + first / Kernel::kUnitGroups * kSlabUnitBytes;
             for (uint32_t g = 0; g < groups; g += Kernel::kUnitGroups) {
-                const size_t bytes = share * kUnpackShares * Kernel::kUnitGroups;
-                if (ask) prefetch(next + g / Kernel::kUnitGroups * bytes, bytes);
                 const size_t offset = size_t{(first + g) / Kernel::kUnitGroups} * Kernel::kUnitBytes;
                 for (uint32_t k = 0; k < kTiles; ++k) Kernel::make(rows.at + k * kLanes, offset, slab, g, k);
             }
-            Part<typename Kernel::Slab> part{.slab = slab,
-                                             .first_row = r,
-                                             .row_end = row_end,
-                                             .first_group = first,
-                                             .groups = groups,
-                                             .next = nullptr,
-                                             .next_bytes = share};
-            uint32_t token = 0;
-            for (uint32_t pass = 0; token < args.tokens; ++pass) {
-                if (ask) part.next = next + size_t{kUnpackShares + pass} * groups * share;
+            const Part<typename Kernel::Slab> part{
+                .slab = slab, .first_row = r, .row_end = row_end, .first_group = first, .groups = groups};
+            for (uint32_t token = 0; token < args.tokens;) {
                 const uint32_t left = args.tokens - token;
                 switch (left < kSharing ? left : kSharing) {
                     case 1: Kernel::template multiply<1>(args, token, part); break;
