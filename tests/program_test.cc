@@ -228,16 +228,27 @@ TEST(ProgramTest, synth_writes_a_model_once_and_the_same_from_the_same_seed) {
 TEST(ProgramTest, a_model_in_q4s_is_run_frozen_thawed_and_measured_like_any_other) {
     const file::TestDirectory directory;
     const std::string model = directory.file("q.safetensors"), image = directory.file("a.actor");
-    const std::string shape =
-        " --quant q4s --like demo --layers 2 --d-model 256 --heads 4 --d-ff 512 --vocab 600 --context 1024";
-    const Json made = driftwood_json("synth " + model + shape + " --seed 3");
+    const std::string shape = " --like demo --layers 2 --d-model 256 --heads 4 --d-ff 512 --vocab 600 --context 1024";
+    const Json made = driftwood_json("synth " + model + shape + " --quant q4s --seed 3");
     EXPECT_EQ(made["bytes"], std::filesystem::file_size(model));
-    ASSERT_EQ(driftwood("synth " + directory.file("other.safetensors") + shape + " --seed 4").exit_code, 0);
+    ASSERT_EQ(driftwood("synth " + directory.file("other.safetensors") + shape + " --quant q4s --seed 4").exit_code, 0);
     const Json described = driftwood_json("inspect " + model);
     EXPECT_EQ(described["kind"], "model");
     EXPECT_EQ(described["vocab"], 600);
     EXPECT_NE(driftwood_json("inspect " + directory.file("other.safetensors"))["compute_identity"],
               described["compute_identity"]);
+
+    // The name says which format is meant; not every format has every type.
+    const std::string floats = directory.file("f16.safetensors");
+    ASSERT_EQ(driftwood("synth " + floats + shape + " --quant f16").exit_code, 0);
+    EXPECT_EQ(driftwood_json("inspect " + floats)["kind"], "model");
+    const std::string begin(1, static_cast<char>(file::read_all(floats)[8]));
+    EXPECT_EQ(begin, "{");
+    for (const auto& [name, quant] : {std::pair{"x.gguf", "q4s"}, std::pair{"x.safetensors", "q8_0"}}) {
+        const Outcome none = driftwood("synth " + directory.file(name) + shape + " --quant " + quant);
+        EXPECT_EQ(none.exit_code, 1) << none.output;
+        EXPECT_NE(none.output.find("has no such type"), std::string::npos) << none.output;
+    }
 
     ASSERT_EQ(driftwood("run " + model + " Hello --max-tokens 4 --freeze " + image).exit_code, 0);
     const Outcome refused = driftwood("thaw " + image + " --say Hi");

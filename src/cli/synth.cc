@@ -72,7 +72,7 @@ void add_synth(CLI::App& app, int& exit_code) {
     auto options = std::make_shared<SynthOptions>();
     CLI::App* command =
         app.add_subcommand("synth", "Write a model of random weights, for measuring without a download");
-    command->add_option("out", options->out, "File to write: GGUF, or safetensors for q4s")->required();
+    command->add_option("out", options->out, "File to write: GGUF, or safetensors by its name or for q4s")->required();
     command->add_option("--like", options->like, "Shapes of: " + synth_preset_names())->capture_default_str();
     command->add_option("--quant", options->quant, "Type of the weights: " + synth_quant_names())
         ->capture_default_str();
@@ -90,11 +90,12 @@ void add_synth(CLI::App& app, int& exit_code) {
     command->add_flag_callback(
         "--json", [options] { options->format = Format::kJson; }, "Print JSON");
     command->footer(
-        "The file is a real GGUF file with a tokenizer and a chat template; other programs load it too. With q4s, "
-        "which\n"
-        "GGUF has not, it is a safetensors file of our own (docs/model-format.md). Nothing was learned, so its "
-        "answers\n"
-        "are noise; its speed is that of a real model of these shapes.\n"
+        "The file is a real GGUF file with a tokenizer and a chat template; other programs load it too. Where its "
+        "name\n"
+        "ends in .safetensors, and with q4s, which GGUF has not, it is a safetensors file of our own instead\n"
+        "(docs/model-format.md), for q4s, f32, f16 and bf16. Nothing was learned, so its answers are noise; its speed "
+        "is\n"
+        "that of a real model of these shapes.\n"
         "Examples:\n  driftwood synth /tmp/1b.gguf\n  driftwood synth /tmp/small.gguf --like demo --layers 2 --seed 7");
     command->callback([options, &exit_code] {
         if (const auto done = synth(*options); !done.ok()) exit_code = report(done.error(), options->format);

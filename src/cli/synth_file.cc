@@ -89,7 +89,7 @@ Result<uint64_t> write_synth_file(const std::string& path, const model::SynthSha
     if (!options.replace && ops.exists(path)) {
         return error(ErrorCode::kAlreadyExists, "[synth] " + path + ": is there already; --force replaces it");
     }
-    if (!model::gguf_has(shape)) {
+    if (path.ends_with(".safetensors") || (!model::gguf_has(shape) && !path.ends_with(".gguf"))) {
         DW_ASSIGN(const file::SectionWriter writer, model::synth_model_file(shape, seed));
         DW_ASSIGN(const auto committed, writer.commit(ops, path, {.replace = options.replace, .durable = false}));
         return committed.file_bytes;

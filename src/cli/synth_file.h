@@ -18,7 +18,9 @@ struct SynthFileOptions {
     bool progress = false;  // a line on stderr that says how far it is
 };
 
-// Writes the model to `path`, which appears whole or not at all. Returns its size in bytes.
+// Writes the model to `path`, which appears whole or not at all: GGUF, or a model file of ours (docs/model-format.md)
+// where the name ends in ".safetensors" or GGUF has no such weights. Returns its size in bytes. kInvalidArgument: the
+// format that the name asks for has them not.
 Result<uint64_t> write_synth_file(const std::string& path, const model::SynthShape& shape, uint64_t seed,
                                   const SynthFileOptions& options);
 
