@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
 #include <thread>
 
@@ -53,6 +54,37 @@ TEST(SectionTest, gives_back_what_was_written) {
     EXPECT_EQ(reader.read("tokens", DType::kU32)->size(), 8u);
     EXPECT_TRUE(reader.verify_all().ok());
     EXPECT_EQ(dir.entries(), 1u);
+}
+
+TEST(SectionTest, a_tensor_made_when_it_is_written_is_like_one_that_was_given) {
+    const TestDirectory dir;
+    const std::vector<uint8_t> bytes = random_bytes(70000, 3);
+    SectionWriter given, made;
+    given.add("t", DType::kU8, {700, 100}, {bytes});
+    int times = 0;
+    made.add_made("t", DType::kU8, {700, 100}, [&](std::span<uint8_t> out) {
+        EXPECT_TRUE(std::all_of(out.begin(), out.end(), [](uint8_t byte) { return byte == 0; }));
+        std::copy(bytes.begin(), bytes.end(), out.begin());
+        ++times;
+    });
+    given.commit(dir.file("given")).value();
+    for (const int commits : {1, 2}) {
+        made.commit(dir.file("made")).value();
+        EXPECT_EQ(times, commits);
+        EXPECT_EQ(read_all(dir.file("made")), read_all(dir.file("given")));
+    }
+}
+
+TEST(SectionTest, a_released_map_keeps_what_its_reader_showed) {
+    const TestDirectory dir;
+    const Sample sample;
+    sample.writer.commit(dir.file("a")).value();
+    auto reader = std::make_unique<SectionReader>(SectionReader::open(dir.file("a"), Hashes::kRequired).value());
+    const std::span<const uint8_t> bytes = reader->read("wasm.memory.0", DType::kU8).value();
+    const MappedFile map = std::move(*reader).release();
+    reader.reset();
+    EXPECT_EQ(copy(bytes), sample.memory);
+    EXPECT_EQ(map.path(), dir.file("a"));
 }
 
 TEST(SectionTest, every_tensor_starts_at_a_multiple_of_64_kib_and_the_file_is_private) {
