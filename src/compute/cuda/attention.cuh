@@ -22,22 +22,24 @@ struct Chunk {
 template <uint32_t kHeadDim>
 constexpr size_t kHeadBytes = size_t{4} * kBlockTokens* kHeadDim + size_t{2} * kBlockTokens * sizeof(float);
 
-// Copies a head's part of a block with all threads of the thread block; the caller commits and waits.
+// Copies a head's part of a block with `threads` threads, all of the block's unless said otherwise; the caller commits
+// and waits.
 template <uint32_t kHeadDim>
-__device__ void load_chunk(Chunk<kHeadDim>& chunk, const uint8_t* head) {
+__device__ void load_chunk(Chunk<kHeadDim>& chunk, const uint8_t* head, uint32_t thread, uint32_t threads) {
     constexpr uint32_t kRows = kHeadDim;  // of 32 words
-    for (uint32_t i = threadIdx.x; i < kRows * 8; i += blockDim.x) {
-        cp_async_16(&chunk.k[i / 8][i % 8 * 4], head + i * 16);
-    }
+    for (uint32_t i = thread; i < kRows * 8; i += threads) cp_async_16(&chunk.k[i / 8][i % 8 * 4], head + i * 16);
     constexpr uint32_t kPerRow = kHeadDim / 4;
     const uint8_t* v = head + size_t{2} * kBlockTokens * kHeadDim;
-    for (uint32_t i = threadIdx.x; i < kBlockTokens / 2 * kPerRow; i += blockDim.x) {
+    for (uint32_t i = thread; i < kBlockTokens / 2 * kPerRow; i += threads) {
         cp_async_16(&chunk.v[i / kPerRow][i % kPerRow * 4], v + i * 16);
     }
     const uint8_t* scales = v + size_t{2} * kBlockTokens * kHeadDim;
-    for (uint32_t i = threadIdx.x; i < 2 * kBlockTokens / 4; i += blockDim.x) {
+    for (uint32_t i = thread; i < 2 * kBlockTokens / 4; i += threads)
         cp_async_16(chunk.k_scale + i * 4, scales + i * 16);
-    }
+}
+template <uint32_t kHeadDim>
+__device__ void load_chunk(Chunk<kHeadDim>& chunk, const uint8_t* head) {
+    load_chunk(chunk, head, threadIdx.x, blockDim.x);
 }
 
 // 16 queries of a warp as operands: [step of 32 dimensions][word], high bytes signed, low bytes not.

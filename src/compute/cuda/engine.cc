@@ -29,6 +29,9 @@ Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, cons
     DW_ASSIGN(Weights weights, Weights::upload(spec, engine->stream_));
     engine->weights_.emplace(std::move(weights));
     DW_TRY(engine->make_buffers());
+    DW_ASSIGN(engine->single_,
+              SingleDecode::create(engine->spec_, *engine->weights_, engine->buffers_.cosine.as<float>(),
+                                   engine->buffers_.sine.as<float>(), engine->stream_));
     const KvLayout layout{.layers = spec.layers, .kv_heads = spec.kv_heads, .head_dim = spec.head_dim};
     DW_ASSIGN(engine->pool_, CudaKvPool::create(layout, options.kv_blocks, engine->stream_));
     return std::unique_ptr<Engine>(std::move(engine));
@@ -213,6 +216,7 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     uint32_t end = 0;
     for (const StepRow& row : rows) end = std::max(end, row.position + 1);
     DW_TRY(hold_positions(end));
+    if (single_ != nullptr && single_->takes(rows)) return single_->step(batch[rows[0].item], rows[0], *pool_);
     Pass pass;
     DW_TRY(send(batch, rows, pass));
     DW_TRY(hold(pass));

@@ -1,6 +1,7 @@
 // CudaEngine: the decoder's whole step on one card. A step copies a few numbers per token to the card, launches its
 // kernels on one stream, copies faults and logits back and waits once; between those it neither waits nor allocates
-// (buffers grow with the largest batch seen). A step of decodes is one captured graph.
+// (buffers grow with the largest batch seen). A step of decodes is one captured graph, of one decode one kernel
+// (single_decode.h) where card and model allow it.
 //
 // Rows as in HostEngine: the tokens of all items are one list that passes through each layer together, at most
 // kPassRows at a time. A card that fails (a launch, a copy, a kernel) fails every item of this and all later steps with
@@ -15,6 +16,7 @@
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kv_pool.h"
 #include "compute/cuda/runtime.h"
+#include "compute/cuda/single_decode.h"
 #include "compute/cuda/weights.h"
 #include "compute/engine.h"
 #include "compute/rope_table.h"
@@ -118,8 +120,9 @@ class CudaEngine final : public Engine {
     std::unique_ptr<CudaKvPool> pool_;
     Buffers buffers_;
     std::vector<Graph> graphs_;
-    std::vector<cudaEvent_t> part_there_;  // for each part of kLogitRows
-    ThreadPool threads_;                   // give out logits
+    std::unique_ptr<SingleDecode> single_;  // null: such steps are graphs too
+    std::vector<cudaEvent_t> part_there_;   // for each part of kLogitRows
+    ThreadPool threads_;                    // give out logits
     std::optional<Error> failure_;
 };
 

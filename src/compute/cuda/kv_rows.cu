@@ -45,7 +45,7 @@ __global__ void rope_store_kernel(RopeStore args) {
     } else {
         uint8_t* kv = s.blocks[s.table[row] + position / kBlockTokens] +
                       (static_cast<size_t>(s.layer) * s.kv_heads + head) * head_bytes(s.head_dim);
-        store_head_row(args, made, of, kv, position % kBlockTokens);
+        store_head_row(args.pairs, s.head_dim, made, of, kv, position % kBlockTokens);
     }
     if (!made.finite && threadIdx.x % 32 == 0) {
         atomicMin(args.fault + row, of == HeadOf::kQuery ? args.q_code

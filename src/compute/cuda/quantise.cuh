@@ -137,14 +137,8 @@ __device__ bool store_super_block(const Activations& out, uint32_t row, uint32_t
     return made.finite;
 }
 
-// The sum of squares, in lane 0, of one block of 256 values of a row of n, and the lane's values: value[j] is of the
-// block's group j.
-__device__ inline float block_of_squares(const float* x, uint32_t n, uint32_t block, float (&value)[8]) {
-#pragma unroll
-    for (uint32_t j = 0; j < 8; ++j) {
-        const uint32_t i = block * kSuperBlock + j * 32 + threadIdx.x % 32;
-        value[j] = i < n ? x[i] : 0.0F;
-    }
+// The sum of squares, in lane 0, of one block of 256 values: value[j] of a lane is of the block's group j.
+__device__ inline float warp_squares(const float (&value)[8]) {
     float sum = 0.0F;
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) sum = __fmaf_rn(value[j], value[j], sum);
@@ -153,9 +147,20 @@ __device__ inline float block_of_squares(const float* x, uint32_t n, uint32_t bl
     return sum;
 }
 
+// The same of one block of a row of n, and the lane's values.
+__device__ inline float block_of_squares(const float* x, uint32_t n, uint32_t block, float (&value)[8]) {
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) {
+        const uint32_t i = block * kSuperBlock + j * 32 + threadIdx.x % 32;
+        value[j] = i < n ? x[i] : 0.0F;
+    }
+    return warp_squares(value);
+}
+
 // Adds up the blocks' sums in order; `finite` says whether the sum is.
 __device__ inline float norm_factor(const float* block_sum, uint32_t n, float eps, bool& finite) {
     float sum = 0.0F;
+#pragma unroll 8
     for (uint32_t block = 0; block < super_blocks_of(n); ++block) sum = __fadd_rn(sum, block_sum[block]);
     finite = magnitude_bits(sum) < kInfinityBits;
     return __fdiv_rn(1.0F, __fsqrt_rn(__fmaf_rn(sum, __fdiv_rn(1.0F, static_cast<float>(n)), eps)));

@@ -29,27 +29,35 @@ struct HeadRow {
     bool finite;
 };
 
-// x is the head's floats, not yet turned.
+// The angles of a lane's pairs at a position.
 template <uint32_t kPairs>
-__device__ HeadRow<kPairs> make_head_row(const RopeStore& args, const float* x, HeadOf of, uint32_t position) {
-    const uint32_t half = args.sequences.head_dim / 2;
-    const uint32_t lane = threadIdx.x % 32;
-    float value[kPairs][2];
+struct Angles {
+    float c[kPairs], s[kPairs];
+};
+template <uint32_t kPairs>
+__device__ Angles<kPairs> load_angles(const float* cosine, const float* sine, uint32_t half, uint32_t position) {
+    Angles<kPairs> angles;
+#pragma unroll
+    for (uint32_t i = 0; i < kPairs; ++i) {
+        const uint32_t pair = i * 32 + threadIdx.x % 32;
+        const size_t at = static_cast<size_t>(position) * half + pair;
+        angles.c[i] = pair < half ? cosine[at] : 0.0F;
+        angles.s[i] = pair < half ? sine[at] : 0.0F;
+    }
+    return angles;
+}
+
+// `value` are the lane's pairs of the head's floats, not yet turned; beyond the head zeros.
+template <uint32_t kPairs>
+__device__ HeadRow<kPairs> turn_head_row(float (&value)[kPairs][2], const Angles<kPairs>& angles, HeadOf of) {
     uint32_t most = 0;
 #pragma unroll
     for (uint32_t i = 0; i < kPairs; ++i) {
-        const uint32_t pair = i * 32 + lane;
-        value[i][0] = value[i][1] = 0.0F;
-        if (pair >= half) continue;
-        const float a = x[pair_dim(args.pairs, half, pair, 0)];
-        const float b = x[pair_dim(args.pairs, half, pair, 1)];
-        value[i][0] = a;
-        value[i][1] = b;
+        const float a = value[i][0];
+        const float b = value[i][1];
         if (of != HeadOf::kValue) {
-            const float c = args.cosine[static_cast<size_t>(position) * half + pair];
-            const float s = args.sine[static_cast<size_t>(position) * half + pair];
-            value[i][0] = __fmaf_rn(-b, s, __fmul_rn(a, c));
-            value[i][1] = __fmaf_rn(b, c, __fmul_rn(a, s));
+            value[i][0] = __fmaf_rn(-b, angles.s[i], __fmul_rn(a, angles.c[i]));
+            value[i][1] = __fmaf_rn(b, angles.c[i], __fmul_rn(a, angles.s[i]));
         }
         most = max(most, max(magnitude_bits(value[i][0]), magnitude_bits(value[i][1])));
     }
@@ -70,11 +78,24 @@ __device__ HeadRow<kPairs> make_head_row(const RopeStore& args, const float* x, 
     return made;
 }
 
+// x is the head's floats, not yet turned.
+template <uint32_t kPairs>
+__device__ HeadRow<kPairs> make_head_row(const RopeStore& args, const float* x, HeadOf of, uint32_t position) {
+    const uint32_t half = args.sequences.head_dim / 2;
+    float value[kPairs][2];
+#pragma unroll
+    for (uint32_t i = 0; i < kPairs; ++i) {
+        const uint32_t pair = i * 32 + threadIdx.x % 32;
+#pragma unroll
+        for (uint32_t j = 0; j < 2; ++j) value[i][j] = pair < half ? x[pair_dim(args.pairs, half, pair, j)] : 0.0F;
+    }
+    return turn_head_row<kPairs>(value, load_angles<kPairs>(args.cosine, args.sine, half, position), of);
+}
+
 // Into a head's part of a block.
 template <uint32_t kPairs>
-__device__ void store_head_row(const RopeStore& args, const HeadRow<kPairs>& row, HeadOf of, uint8_t* head,
+__device__ void store_head_row(RopePairs pairs, uint32_t head_dim, const HeadRow<kPairs>& row, HeadOf of, uint8_t* head,
                                uint32_t token) {
-    const uint32_t head_dim = args.sequences.head_dim;
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
     for (uint32_t i = 0; i < kPairs; ++i) {
@@ -82,7 +103,7 @@ __device__ void store_head_row(const RopeStore& args, const HeadRow<kPairs>& row
         if (pair >= head_dim / 2) continue;
 #pragma unroll
         for (uint32_t j = 0; j < 2; ++j) {
-            const uint32_t d = pair_dim(args.pairs, head_dim / 2, pair, j);
+            const uint32_t d = pair_dim(pairs, head_dim / 2, pair, j);
             const size_t at = of == HeadOf::kKey ? k_index(head_dim, token, d) : v_index(head_dim, token, d);
             reinterpret_cast<int16_t*>(head)[at] = row.n[i][j];
         }

@@ -1,4 +1,5 @@
 // Rules 2, 4, 6 and 9 on the card: embedding rows, and the three ways in which activations are made.
+#include "compute/cuda/embed.cuh"
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/launch.cuh"
 #include "compute/cuda/layout.h"
@@ -18,33 +19,11 @@ __device__ void note(const Quantise& args, uint32_t source_row, bool finite) {
 }
 
 template <WeightType kType>
-__device__ int32_t weight_at(const uint8_t* tiles, size_t tile, uint32_t row, uint32_t col) {
-    if constexpr (kType == WeightType::kQ8_0) {
-        return static_cast<int8_t>(tiles[tile * kTileBytes + weight_byte(row, col)]);
-    } else {
-        const auto group = static_cast<uint32_t>(tile % 2);
-        const uint8_t both = tiles[(tile - group) * tile_bytes(kType) + nibble_byte(group, row, col)];
-        const int32_t nibble = row < 8 ? both & 15 : both >> 4;
-        return (nibble ^ 8) - 8;
-    }
-}
-
-template <WeightType kType>
 __global__ void embed_kernel(TiledMatrix matrix, const uint32_t* tokens, float* out) {
     wait_for_previous();
-    const uint32_t token = tokens[blockIdx.x];
-    const uint32_t groups = padded_groups(matrix.cols);
-    const uint32_t row = token % kTileRows;
     const uint32_t col = blockIdx.y * kThreads + threadIdx.x;
-    if (col < matrix.cols) {
-        const uint32_t group = col / kGroup;
-        const size_t tile = static_cast<size_t>(token / kTileRows) * groups + group;
-        const int32_t n = weight_at<kType>(matrix.tiles, tile, row, col % kGroup);
-        const size_t super_block = tile / kGroupsPerSuperBlock;
-        const uint16_t d = matrix.scales[(super_block * kTileRows + row) * kGroupsPerSuperBlock + group % 8];
-        out[static_cast<size_t>(blockIdx.x) * matrix.cols + col] =
-            __fmul_rn(__half2float(__ushort_as_half(d)), static_cast<float>(n));
-    }
+    if (col >= matrix.cols) return;
+    out[static_cast<size_t>(blockIdx.x) * matrix.cols + col] = embedded<kType>(matrix, tokens[blockIdx.x], col);
 }
 
 // A block per row: each warp sums blocks of 256 values, then every thread adds them up in order.

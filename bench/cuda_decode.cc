@@ -1,0 +1,248 @@
+// cuda_decode [bits] [speed] [ENGINE]: one conversation's decode on the card, a token a step. Bits: logits and KV
+// beside a CPU engine, and for long contexts beside steps of two conversations, which other kernels compute. Speed:
+// medians of whole Engine::step calls on the host's clock, logits delivered, random weights in the shapes of Llama 3.2
+// 1B.
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "compute/engine.h"
+#include "compute/test_spec.h"
+
+namespace driftwood::compute {
+namespace {
+
+constexpr TestShape kLlama1B = {.layers = 16,
+                                .d_model = 2048,
+                                .heads = 32,
+                                .kv_heads = 8,
+                                .head_dim = 64,
+                                .d_ff = 8192,
+                                .vocab = 128256,
+                                .context = 131072,
+                                .tied = true};
+
+double seconds_now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+struct Conversation {
+    std::vector<BlockId> blocks;
+    uint32_t length = 0;
+    std::vector<float> logits;
+
+    BatchItem item(Engine& engine, std::span<const uint32_t> tokens, bool want_logits = true) {
+        while (blocks.size() * kBlockTokens < length + tokens.size()) {
+            blocks.push_back(engine.pool().allocate().value());
+        }
+        logits.resize(want_logits ? engine.spec().vocab : 0);
+        BatchItem item{.tokens = tokens, .first_position = length, .blocks = blocks, .logits = logits, .error = {}};
+        length += static_cast<uint32_t>(tokens.size());
+        return item;
+    }
+    void release(Engine& engine) {
+        for (const BlockId block : blocks) engine.pool().release(block);
+        blocks.clear();
+        length = 0;
+    }
+};
+
+void run(Engine& engine, std::span<BatchItem> batch) {
+    engine.step(batch);
+    for (const BatchItem& item : batch) {
+        if (item.error) check_failed(item.error->message);
+    }
+}
+
+void feed(Engine& engine, Conversation& conversation, std::span<const uint32_t> tokens) {
+    for (size_t at = 0; at < tokens.size(); at += kMaxStepTokens) {
+        const size_t count = std::min<size_t>(kMaxStepTokens, tokens.size() - at);
+        BatchItem item = conversation.item(engine, tokens.subspan(at, count), false);
+        run(engine, {&item, 1});
+    }
+}
+
+// ---- bits
+
+// Compares and says where two conversations part for the first time.
+bool same(const char* title, uint32_t position, Engine& a, const Conversation& x, Engine& b, const Conversation& y) {
+    const auto differ = [&](const char* what, const void* p, const void* q, size_t size) {
+        if (std::memcmp(p, q, size) == 0) return false;
+        size_t at = 0;
+        size_t count = 0;
+        for (size_t i = size; i-- > 0;) {
+            if (static_cast<const uint8_t*>(p)[i] == static_cast<const uint8_t*>(q)[i]) continue;
+            at = i;
+            ++count;
+        }
+        std::printf("%s, position %u: %s differ from byte %zu on, %zu of %zu bytes\n", title, position, what, at, count,
+                    size);
+        return true;
+    };
+    bool wrong = differ("logits", x.logits.data(), y.logits.data(), x.logits.size() * sizeof(float));
+    for (size_t i = 0; i < x.blocks.size() && !wrong; ++i) {
+        const auto p = a.pool().bytes(x.blocks[i]);
+        const auto q = b.pool().bytes(y.blocks[i]);
+        wrong |= differ(("block " + std::to_string(i)).c_str(), p.data(), q.data(), p.size());
+    }
+    return !wrong;
+}
+
+// `steps` decodes from each length on: alone on the card, on the host (or, without one, in steps of two).
+bool check_decodes(const char* title, const TestShape& shape, const std::string& host_name,
+                   std::span<const uint32_t> lengths, uint32_t steps) {
+    const TestModel model = make_test_model(shape, 5);
+    auto cuda = make_engine("cuda", model.spec, {.kv_blocks = 4096}).value();
+    auto host = host_name.empty() ? nullptr : make_engine(host_name, model.spec, {.kv_blocks = 1024}).value();
+    const uint32_t most = *std::max_element(lengths.begin(), lengths.end()) + steps;
+    const std::vector<uint32_t> tokens = test_tokens(shape.vocab, most, 6);
+    uint32_t right = 0;
+    uint32_t compared = 0;
+    for (const uint32_t length : lengths) {
+        const std::span<const uint32_t> prompt = std::span(tokens).first(length);
+        Conversation got, want, other;
+        Engine& engine = host == nullptr ? *cuda : *host;
+        feed(*cuda, got, prompt);
+        feed(engine, want, prompt);
+        if (host == nullptr) feed(*cuda, other, prompt);
+        for (uint32_t i = 0; i < steps; ++i) {
+            const auto token = std::span(tokens).subspan(length + i, 1);
+            const bool silent = i % 5 == 3;
+            BatchItem alone = got.item(*cuda, token, !silent);
+            run(*cuda, {&alone, 1});
+            std::vector<BatchItem> batch = {want.item(engine, token, !silent)};
+            if (host == nullptr) batch.push_back(other.item(*cuda, token, !silent));
+            run(engine, batch);
+            ++compared;
+            if (same(title, length + i, *cuda, got, engine, want)) ++right;
+        }
+        got.release(*cuda);
+        want.release(engine);
+        if (host == nullptr) other.release(*cuda);
+    }
+    std::printf("bits %-44s %3u decodes from %u to %u tokens beside %s: %u the same\n", title, compared, lengths[0],
+                most, host == nullptr ? "steps of two" : host_name.c_str(), right);
+    std::fflush(stdout);
+    return right == compared;
+}
+
+bool check_bits(const std::string& host) {
+    TestShape narrow = {.layers = 3,
+                        .d_model = 160,
+                        .heads = 6,
+                        .kv_heads = 2,
+                        .head_dim = 64,
+                        .d_ff = 352,
+                        .vocab = 1003,
+                        .context = 40000,
+                        .rope_pairs = RopePairs::kHalves,
+                        .rope_factors = true};
+    TestShape grouped = {.layers = 2,
+                         .d_model = 1056,
+                         .heads = 32,
+                         .kv_heads = 2,
+                         .head_dim = 128,
+                         .d_ff = 3200,
+                         .vocab = 5000,
+                         .context = 4096};
+    TestShape wide = kLlama1B;  // Llama 3.1 8B's layers
+    wide.layers = 2;
+    wide.d_model = 4096;
+    wide.head_dim = 128;
+    wide.d_ff = 14336;
+    wide.vocab = 4000;
+    TestShape llama = kLlama1B;
+    llama.layers = 4;
+    const uint32_t short_lengths[] = {1, 62, 127, 700};
+    const uint32_t some[] = {1, 60, 1023};
+    const uint32_t long_lengths[] = {5000, 16383, 32990};
+    bool right = true;
+    for (const WeightType type : {WeightType::kQ4_0, WeightType::kQ8_0}) {
+        for (TestShape* shape : {&narrow, &grouped, &wide, &llama}) shape->type = shape->second_type = type;
+        const std::string name = ", " + std::string(weight_type_name(type));
+        right &= check_decodes(("narrow" + name).c_str(), narrow, host, short_lengths, 5);
+        right &= check_decodes(("groups of 16" + name).c_str(), grouped, host, short_lengths, 5);
+        right &= check_decodes(("Llama 3.1 8B, 2 layers" + name).c_str(), wide, host, some, 5);
+        right &= check_decodes(("Llama 3.2 1B, 4 layers" + name).c_str(), llama, host, some, 6);
+        right &= check_decodes(("Llama 3.2 1B, 4 layers, long" + name).c_str(), llama, "", long_lengths, 12);
+    }
+    return right;
+}
+
+// ---- speed
+
+double median_seconds(uint32_t times, const std::function<void()>& body) {
+    std::vector<double> seconds(times);
+    for (double& one : seconds) {
+        const double begin = seconds_now();
+        body();
+        one = seconds_now() - begin;
+    }
+    std::sort(seconds.begin(), seconds.end());
+    return seconds[times / 2];
+}
+
+void bench_speed(WeightType type, std::span<const uint32_t> depths) {
+    TestShape shape = kLlama1B;
+    shape.type = shape.second_type = type;
+    const TestModel model = make_test_model(shape, 1);
+    auto engine = make_engine("cuda", model.spec, {.kv_blocks = 1024}).value();
+    for (const uint32_t depth : depths) {
+        const std::vector<uint32_t> tokens = test_tokens(shape.vocab, depth, 7);
+        Conversation one;
+        feed(*engine, one, tokens);
+        const auto step = [&](bool logits) {
+            BatchItem item = one.item(*engine, std::span(tokens).first(1), logits);
+            run(*engine, {&item, 1});
+        };
+        const double seconds = median_seconds(300, [&] { step(true); });
+        const double silent = median_seconds(100, [&] { step(false); });
+        std::printf("%s at %6u tokens: %8.1f us a step, %8.1f tok/s; without logits %.1f us\n",
+                    std::string(weight_type_name(type)).c_str(), depth, seconds * 1e6, 1.0 / seconds, silent * 1e6);
+        std::fflush(stdout);
+        one.release(*engine);
+    }
+}
+
+// The fastest engine that is not the card's.
+std::string host_engine() {
+    for (const EngineInfo& info : engines()) {
+        if (info.available && info.name != "cuda") return std::string(info.name);
+    }
+    return "reference";
+}
+
+int main_of(std::span<char*> arguments) {
+    bool bits = arguments.empty(), speed = arguments.empty();
+    std::string host = host_engine();
+    for (const std::string argument : arguments) {
+        bits |= argument == "bits";
+        speed |= argument == "speed";
+        if (argument != "bits" && argument != "speed") host = argument;
+    }
+    cudaDeviceProp card{};
+    if (cudaGetDeviceProperties(&card, 0) != cudaSuccess) {
+        std::fprintf(stderr, "cuda_decode: no NVIDIA card, or no driver for it\n");
+        return 2;
+    }
+    std::printf("card: %s, %d multiprocessors\n", card.name, card.multiProcessorCount);
+    const bool right = !bits || check_bits(host);
+    const uint32_t depths[] = {16, 1024, 8192, 32768};
+    if (speed) {
+        for (const WeightType type : {WeightType::kQ4_0, WeightType::kQ8_0}) bench_speed(type, depths);
+    }
+    return right ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace driftwood::compute
+
+int main(int argc, char** argv) {
+    return driftwood::compute::main_of(std::span(argv + 1, static_cast<size_t>(argc - 1)));
+}

@@ -1,0 +1,179 @@
+// Rule 7 inside the persistent kernel: chunks of KV heads side by side over all blocks, in two groups of warps each;
+// then every 32 dimensions of a head are merged by one warp somewhere on the card.
+#pragma once
+
+#include "compute/cuda/attention_split.cuh"
+#include "compute/cuda/decode_linear.cuh"
+#include "compute/cuda/decode_step.h"
+#include "compute/step.h"
+
+namespace driftwood::compute::cuda {
+
+constexpr uint32_t kChunkGroups = 2;
+constexpr uint32_t kGroupWarps = kMultipliers / kChunkGroups;
+constexpr uint32_t kMostChunkUnits = 256;  // chunks of heads of one block
+constexpr uint32_t kMergeLoads = 16;       // chunks whose sums are on their way together
+
+// A chunk of a KV head that the block attends to: where it begins in layer 0.
+struct ChunkUnit {
+    uint8_t* head;
+    uint32_t chunk;
+    uint32_t kv_head;
+};
+
+template <uint32_t kHeadDim>
+struct AttentionScratch {
+    SplitExchange<kGroupWarps> exchange[kChunkGroups];
+    Turned<kHeadDim> turned[kChunkGroups];
+};
+
+// A layer's attention of one warp. Nothing of it stays in registers between layers, where products need them.
+template <uint32_t kHeadDim>
+struct ChunkWalk {
+    const DecodeStep& args;
+    AttentionScratch<kHeadDim>& scratch;
+    Chunk<kHeadDim>* chunks;              // of each group of warps
+    const ChunkUnit* unit;                // [units]
+    const Angles<kHeadDim / 64>* angles;  // of the token, by lane
+    uint32_t units, group, group_of_warps, warp_of_group;
+
+    __device__ void sync() const {
+        asm volatile("bar.sync %0, %1;" ::"r"(2 + group_of_warps), "n"(kGroupWarps * 32) : "memory");
+    }
+    __device__ uint8_t* head(uint32_t i, uint32_t layer) const {
+        return unit[i].head + static_cast<size_t>(layer * args.kv_heads) * kHeadBytes<kHeadDim>;
+    }
+    // The group's threads fetch a unit's chunk; a unit that there is not is none.
+    __device__ void load(uint32_t i, uint32_t layer) const {
+        if (i < units && layer < args.layers) {
+            load_chunk(chunks[group_of_warps], head(i, layer), warp_of_group * 32 + threadIdx.x % 32, kGroupWarps * 32);
+        }
+        cp_async_commit();
+    }
+
+    // The group's queries turned, and where the chunk has the step's own token, its key and value.
+    __device__ void turn(const Worker& w, uint32_t i, uint32_t layer, bool own_chunk, uint32_t tag) const {
+        constexpr uint32_t kPairs = kHeadDim / 64;
+        const uint32_t kv_head = unit[i].kv_head;
+        for (uint32_t h = warp_of_group; h < group + (own_chunk ? 2 : 0); h += kGroupWarps) {
+            const HeadOf of = h < group ? HeadOf::kQuery : h == group ? HeadOf::kKey : HeadOf::kValue;
+            const uint32_t row = of == HeadOf::kQuery ? kv_head * group + h
+                                 : of == HeadOf::kKey ? args.heads + kv_head
+                                                      : args.heads + args.kv_heads + kv_head;
+            const uint64_t* from = args.exchange.qkv + row * kHeadDim;
+            uint32_t bits[kPairs * 2];
+            fetch(
+                tag, [&](uint32_t k) { return from + pair_dim(args.pairs, kHeadDim / 2, k / 2 * 32 + w.lane, k % 2); },
+                bits);
+            float value[kPairs][2];
+#pragma unroll
+            for (uint32_t k = 0; k < kPairs * 2; ++k) value[k / 2][k % 2] = __uint_as_float(bits[k]);
+            const auto made = turn_head_row<kPairs>(value, angles[w.lane], of);
+            if (of == HeadOf::kQuery) {
+                keep_query(scratch.turned[group_of_warps], h, args.pairs, made, args.query_scale);
+            } else {
+                keep_own(chunks[group_of_warps], head(i, layer), args.pairs, made, of, args.position % kBlockTokens);
+            }
+            w.note(made.finite, fault_code(layer, of == HeadOf::kQuery ? Place::kQuery
+                                                  : of == HeadOf::kKey ? Place::kKey
+                                                                       : Place::kValue));
+        }
+    }
+
+    // All of the block's units of a layer; then the next layer's first ones are on their way.
+    __device__ void attend(const Worker& w, uint32_t layer, uint32_t tag) const {
+        const Chunk<kHeadDim>& chunk = chunks[group_of_warps];
+        const Turned<kHeadDim>& turned = scratch.turned[group_of_warps];
+        for (uint32_t i = group_of_warps; i < units; i += kChunkGroups) {
+            const uint32_t index = unit[i].chunk;
+            const uint32_t kv_head = unit[i].kv_head;
+            const bool own_chunk = index == args.position / kBlockTokens;
+            if (own_chunk) {
+                cp_async_wait<0>();
+                sync();
+            }
+            turn(w, i, layer, own_chunk, tag);
+            cp_async_wait<0>();
+            sync();
+            const size_t first = static_cast<size_t>(kv_head * group) * args.max_chunks + index;
+            const size_t kind = static_cast<size_t>(args.heads) * args.max_chunks;
+            attend_chunk<kHeadDim, kGroupWarps>(
+                chunk, scratch.exchange[group_of_warps], turned.q[0], turned.cq, group,
+                args.position + 1 - index * kBlockTokens, warp_of_group, [&] { sync(); },
+                [&](uint32_t h, const ChunkPart& part, bool is_in_range) {
+                    uint64_t* to = args.exchange.part + first + static_cast<size_t>(h) * args.max_chunks;
+                    publish(to, part.m, tag);
+                    publish(to + kind, static_cast<uint32_t>(part.l), tag);
+                    publish(to + 2 * kind, static_cast<uint32_t>(part.exponent), tag);
+                    if (!is_in_range) atomicMin(w.fault, fault_code(layer, Place::kAttention));
+                },
+                [&](uint32_t h, uint32_t dim, int2 sums) {
+                    uint64_t* to =
+                        args.exchange.part_sum + (first + static_cast<size_t>(h) * args.max_chunks) * kHeadDim + dim;
+                    publish(to, static_cast<uint32_t>(sums.x), tag);
+                    publish(to + 1, static_cast<uint32_t>(sums.y), tag);
+                });
+            sync();
+            if (i + kChunkGroups < units) load(i + kChunkGroups, layer);
+        }
+        if (group_of_warps < units) load(group_of_warps, layer + 1);
+    }
+};
+
+// 32 dimensions of one head, by one warp, chunks as they become known.
+template <uint32_t kHeadDim>
+__device__ void merge_dims(const DecodeStep& args, MergeFactors* factors, uint32_t head, uint32_t first_dim,
+                           uint32_t tag) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t chunks = args.position / kBlockTokens + 1;
+    const size_t kind = static_cast<size_t>(args.heads) * args.max_chunks;
+    const size_t first = static_cast<size_t>(head) * args.max_chunks;
+    float running_max = kFirstMax;
+    float sum = 0.0F;
+    float out = 0.0F;
+    for (uint32_t begin = 0; begin < chunks; begin += kMergeLoads) {
+        const uint32_t count = min(kMergeLoads, chunks - begin);
+        const uint64_t* parts = args.exchange.part + first + begin + lane;
+        const uint64_t* sums = args.exchange.part_sum + (first + begin) * kHeadDim + first_dim + lane;
+        uint32_t bits[3 + kMergeLoads];
+        fetch(
+            tag,
+            [&](uint32_t i) -> const uint64_t* {
+                if (i < 3) return lane < count ? parts + i * kind : nullptr;
+                return i - 3 < count ? sums + (i - 3) * kHeadDim : nullptr;
+            },
+            bits);
+        ChunkPart part = {kFirstMax, 0, INT32_MIN};
+        if (lane < count) {
+            part = {__uint_as_float(bits[0]), static_cast<int32_t>(bits[1]), static_cast<int32_t>(bits[2])};
+        }
+        const MergeFactors own = merge_factors(part, running_max);
+        if (lane < kMergeLoads) factors[lane] = own;
+        __syncwarp();
+#pragma unroll
+        for (uint32_t j = 0; j < kMergeLoads; ++j) {
+            const MergeFactors f = factors[j];
+            const auto total = static_cast<float>(static_cast<int32_t>(bits[3 + j]));
+            const float next_sum = __fmaf_rn(f.l, f.be, __fmul_rn(sum, f.al));
+            const float next_out = __fmaf_rn(total, f.unit, __fmul_rn(out, f.al));
+            sum = j < count ? next_sum : sum;
+            out = j < count ? next_out : out;
+        }
+        __syncwarp();
+    }
+    const float value = __fmul_rn(out, __fdiv_rn(kWeightScale, sum));
+    publish(args.exchange.attended + head * kHeadDim + first_dim + lane, value, tag);
+}
+
+// The block's share of all layers' merges, by a warp that does nothing else meanwhile.
+template <uint32_t kHeadDim>
+__device__ void merge_heads(const DecodeStep& args, MergeFactors* factors) {
+    constexpr uint32_t kPieces = kHeadDim / 32;
+    for (uint32_t layer = 0; layer < args.layers; ++layer) {
+        for (uint32_t i = blockIdx.x; i < args.heads * kPieces; i += gridDim.x) {
+            merge_dims<kHeadDim>(args, factors, i / kPieces, i % kPieces * 32, args.tag + layer);
+        }
+    }
+}
+
+}  // namespace driftwood::compute::cuda

@@ -1,0 +1,60 @@
+// What blocks of one kernel tell each other: a word of data and a tag in 64 bits, written and read at once, in the
+// card's L2. A reader asks until the tag is the one it waits for; that is all the synchronising there is. A word is
+// written once per layer, with a tag that no earlier use had. Nobody overwrites what others still have to read, because
+// between two writes of a word lie phases whose inputs are complete only when all readers have gone on.
+#pragma once
+
+#include <cstdint>
+
+#include "compute/cuda/math.cuh"
+
+namespace driftwood::compute::cuda {
+
+constexpr uint32_t kMostLooks = 1U << 25;  // many seconds: a block that is not there will not come
+
+__device__ inline uint64_t tagged(uint32_t bits, uint32_t tag) { return static_cast<uint64_t>(tag) << 32 | bits; }
+
+__device__ inline void publish(uint64_t* to, uint32_t bits, uint32_t tag) {
+    asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"(tagged(bits, tag)) : "memory");
+}
+__device__ inline void publish(uint64_t* to, float value, uint32_t tag) { publish(to, __float_as_uint(value), tag); }
+
+__device__ inline uint64_t look(const uint64_t* from) {
+    uint64_t word;
+    asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(word) : "l"(from) : "memory");
+    return word;
+}
+
+// All lanes of a warp: waits for words at(0) … at(kCount - 1) of each lane; 0 where that is null. One lane asks for one
+// word until it is there; only then all ask for all, until they have them.
+template <uint32_t kCount, class At>
+__device__ void fetch(uint32_t tag, const At& at, uint32_t (&bits)[kCount]) {
+    uint32_t looks = 0;
+#ifndef DW_POLL_ALL
+    const uint64_t* first = at(0);
+    if (threadIdx.x % 32 == 0 && first != nullptr) {
+        while (static_cast<uint32_t>(look(first) >> 32) != tag) {
+            if (++looks > kMostLooks) __trap();
+        }
+    }
+    __syncwarp();
+#endif
+    for (;; ++looks) {
+        uint64_t word[kCount];
+#pragma unroll
+        for (uint32_t i = 0; i < kCount; ++i) {
+            const uint64_t* from = at(i);
+            word[i] = from != nullptr ? look(from) : tagged(0, tag);
+        }
+        bool there = true;
+#pragma unroll
+        for (uint32_t i = 0; i < kCount; ++i) {
+            there &= static_cast<uint32_t>(word[i] >> 32) == tag;
+            bits[i] = static_cast<uint32_t>(word[i]);
+        }
+        if (__all_sync(kAllLanes, there)) return;
+        if (looks > kMostLooks) __trap();
+    }
+}
+
+}  // namespace driftwood::compute::cuda

@@ -1,0 +1,390 @@
+// The persistent kernel of decode_step.h. Of each block, sixteen warps walk through the decoder, one lane of another
+// keeps weights coming, and a third merges what attention leaves and at last tells the host what is done.
+//
+// A layer has six places where blocks wait for each other's words: the residual before its norms (twice), q, k and v,
+// the parts of attention, the merged heads, SILU(gate) · up. What lies between two of them every block does for itself:
+// norms and quantising by all, products for its share of the rows.
+#include "compute/cuda/decode_step.h"
+
+#include <algorithm>
+
+#include "compute/cuda/decode_attention.cuh"
+#include "compute/cuda/embed.cuh"
+
+namespace driftwood::compute::cuda {
+
+namespace {
+
+constexpr uint32_t kFetchWarp = kMultipliers;
+constexpr uint32_t kNoteWarp = kMultipliers + 1;
+constexpr uint32_t kStepThreads = (kMultipliers + 2) * 32;
+constexpr uint32_t kMostOwnRows = 128;  // of the residual, of one block
+constexpr uint32_t kLeastStages = 4;
+
+// The products of a layer, and the one after the last. They share their code, and what a block has to do in each is
+// found once: what runs once a layer has no time for divisions, nor for code that comes from memory each time.
+enum class Phase : uint32_t { kQkv, kWo, kPair, kDown, kOutput };
+constexpr uint32_t kPhases = 5;
+
+struct PhaseShare {
+    uint32_t first_row;     // of the block's, gate and up being one
+    uint32_t tiles;         // of the block, of all matrices
+    uint32_t super_blocks;  // of a row
+    uint32_t round_tiles;
+};
+
+template <uint32_t kHeadDim>
+struct StepShared {
+    Chunk<kHeadDim> chunk[kChunkGroups];
+    union {
+        LinearScratch linear;
+        AttentionScratch<kHeadDim> attention;
+    } scratch;
+    float block_sum[kMostNormBlocks];
+    float own[kMostOwnRows];
+    ChunkUnit unit[kMostChunkUnits];
+    Angles<kHeadDim / 64> angles[32];
+    uint32_t units, group;  // chunks that the block attends to; queries of a KV head
+    MergeFactors merge[kMergeLoads];
+    PhaseShare phase[kPhases];
+    CopyBarrier full[kMostStages], empty[kMostStages];
+    uint32_t fault;
+    uint32_t written;
+};
+
+__device__ StepShare share_of(uint32_t tiles) { return step_share(tiles, blockIdx.x, gridDim.x); }
+
+__device__ PhaseShare find_share(const DecodeStep& args, Phase phase) {
+    const uint32_t q_rows = args.heads * args.head_dim;
+    uint32_t rows = args.d_model;
+    uint32_t cols = args.d_model;
+    if (phase == Phase::kQkv) rows = q_rows + 2 * args.kv_heads * args.head_dim;
+    if (phase == Phase::kWo) cols = q_rows;
+    if (phase == Phase::kPair) rows = args.d_ff;
+    if (phase == Phase::kDown) cols = args.d_ff;
+    if (phase == Phase::kOutput) rows = args.output.rows;
+    const uint32_t matrices = phase == Phase::kPair ? 2 : 1;
+    const StepShare share = share_of(tiles_of(rows));
+    const uint32_t super_blocks = super_blocks_of(cols);
+    return {share.begin * kTileRows, (share.end - share.begin) * matrices, super_blocks,
+            kRoundUnits / super_blocks / matrices * matrices};
+}
+
+// ---- the lane that fetches: all tiles of the block, in the order of the walk
+
+__device__ void fetch_share(Ring& ring, const TiledMatrix* matrix, uint32_t matrices, uint64_t policy) {
+    uint32_t tiles = 0;
+    for (uint32_t i = 0; i < matrices; ++i) tiles += tiles_of(matrix[i].rows);
+    const StepShare share = share_of(tiles);
+    for (uint32_t tile = share.begin; tile < share.end; ++tile) {
+        uint32_t local = tile;
+        uint32_t i = 0;
+        for (; local >= tiles_of(matrix[i].rows); ++i) local -= tiles_of(matrix[i].rows);
+        ring.send(matrix[i], local, policy);
+    }
+}
+
+__device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, Ring ring) {
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    for (uint32_t i = 0; i < args.layers; ++i) {
+        const StepLayer& layer = layers[i];
+        fetch_share(ring, &layer.wq, 3, policy);
+        fetch_share(ring, &layer.wo, 1, policy);
+        const StepShare pairs = share_of(tiles_of(layer.w_gate.rows));
+        for (uint32_t tile = pairs.begin; tile < pairs.end; ++tile) {
+            ring.send(layer.w_gate, tile, policy);
+            ring.send(layer.w_up, tile, policy);
+        }
+        fetch_share(ring, &layer.w_down, 1, policy);
+    }
+    if (args.with_logits) fetch_share(ring, &args.output, 1, policy);
+}
+
+// ---- the warp that tells the host
+
+// Of a warp, logits that it has written: they are there, for the host too, before they are counted.
+__device__ void count_written(uint32_t* written, bool wrote) {
+    if (wrote) __threadfence_system();
+    __syncwarp();
+    if (threadIdx.x % 32 != 0) return;
+    asm volatile("red.release.cta.shared.add.u32 [%0], 1;" ::"r"(shared_address(written)) : "memory");
+}
+
+__device__ void write_note(const DecodeStep& args, uint32_t tiles) {
+    __threadfence_system();
+    asm volatile("st.relaxed.sys.global.b64 [%0], %1;" ::"l"(&args.note[blockIdx.x].word),
+                 "l"(static_cast<uint64_t>(args.step) << 32 | tiles)
+                 : "memory");
+}
+
+// Warps count a round of logits when the next one is there and what they wrote has had time to arrive, and the last
+// one at their end. The warps meet between two counts, so that none is counted twice before all are once.
+__device__ void tell_host(const DecodeStep& args, const uint32_t* written, const uint32_t* fault,
+                          const PhaseShare& output) {
+    const uint32_t tiles = args.with_logits ? output.tiles : 0;
+    const uint32_t rounds = max((tiles + output.round_tiles - 1) / output.round_tiles, 1U);
+    for (uint32_t told = 0; told < rounds;) {
+        uint32_t count = 0;
+        asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(count) : "r"(shared_address(written)) : "memory");
+        const uint32_t done = count / kMultipliers;
+        if (done == told) {
+            __nanosleep(200);
+            continue;
+        }
+        told = done;
+        if (told < rounds) write_note(args, told * output.round_tiles);
+    }
+    args.note[blockIdx.x].fault = *fault;
+    write_note(args, tiles | kStepDone);
+}
+
+// ---- the walk
+
+__device__ float embedding_value(const DecodeStep& args, uint32_t col) {
+    return args.embedding.type == WeightType::kQ8_0 ? embedded<WeightType::kQ8_0>(args.embedding, args.token, col)
+                                                    : embedded<WeightType::kQ4_0>(args.embedding, args.token, col);
+}
+
+// What a phase does in layer `index`.
+struct PhaseInLayer {
+    Inputs in;
+    uint64_t* to;  // the exchange that takes the rows
+    uint32_t tag;
+};
+
+__device__ PhaseInLayer phase_in_layer(const DecodeStep& args, const StepLayer* layers, uint32_t index, Phase phase) {
+    const StepExchange& exchange = args.exchange;
+    const uint32_t tag = args.tag + index;
+    const StepLayer& layer = layers[index];
+    // Of index 0: the embedding, with the tag before the first.
+    switch (phase) {
+        case Phase::kQkv:
+            return {{exchange.residual, tag - 1, args.d_model, layer.attn_norm, layer.wq.type,
+                     fault_code(index, Place::kAttnNorm)},
+                    exchange.qkv,
+                    tag};
+        case Phase::kWo:
+            return {{exchange.attended, tag, args.heads * args.head_dim, nullptr, layer.wo.type,
+                     fault_code(index, Place::kAttention)},
+                    exchange.hidden,
+                    tag};
+        case Phase::kPair:
+            return {{exchange.hidden, tag, args.d_model, layer.ffn_norm, layer.w_gate.type,
+                     fault_code(index, Place::kFfnNorm)},
+                    exchange.gated,
+                    tag};
+        case Phase::kDown:
+            return {
+                {exchange.gated, tag, args.d_ff, nullptr, layer.w_down.type, fault_code(index, Place::kFeedForward)},
+                exchange.residual,
+                tag};
+        default:
+            return {{exchange.residual, tag - 1, args.d_model, args.output_norm, args.output.type,
+                     fault_code(index, Place::kOutputNorm)},
+                    nullptr,
+                    tag};
+    }
+}
+
+// A row's sum becomes its output.
+__device__ void emit_row(const Worker& w, const DecodeStep& args, const PhaseInLayer& plan, Phase phase, uint32_t row,
+                         float value, float up, float* own) {
+    if (phase == Phase::kOutput) {
+        if (row >= args.output.rows) return;
+        args.logits[row] = value;
+        if (magnitude_bits(value) >= kInfinityBits) atomicMin(w.fault, fault_code(args.layers, Place::kLogits));
+        return;
+    }
+    if (phase == Phase::kPair) value = __fmul_rn(silu(value), up);
+    if (phase == Phase::kWo || phase == Phase::kDown) value = *own = __fadd_rn(*own, value);
+    publish(plan.to + row, value, plan.tag);
+}
+
+template <uint32_t kHeadDim>
+__device__ void run_phase(Worker& w, const DecodeStep& args, const StepLayer* layers, uint32_t index, Phase phase,
+                          StepShared<kHeadDim>& shared) {
+    const PhaseInLayer plan = phase_in_layer(args, layers, index, phase);
+    make_activations(w, plan.in, args.eps);
+    const PhaseShare share = shared.phase[static_cast<uint32_t>(phase)];
+    const uint32_t pair = phase == Phase::kPair ? 1 : 0;
+    multiply(w, plan.in.type, share.tiles, share.super_blocks, share.round_tiles,
+             [&](uint32_t first, uint32_t tiles, const float* part) {
+                 if (phase == Phase::kOutput && first > 0) {
+                     count_written(&shared.written, threadIdx.x < share.round_tiles * kTileRows);
+                 }
+                 const uint32_t first_row = (first >> pair) * kTileRows;
+                 for (uint32_t i = threadIdx.x; i < (tiles >> pair) * kTileRows; i += kMultiplyThreads) {
+                     const uint32_t tile = i / kTileRows << pair;
+                     const uint32_t row = i % kTileRows;
+                     const float value = join_parts(w, plan.in.type, part, share.super_blocks, tile, row);
+                     const float up =
+                         pair != 0 ? join_parts(w, plan.in.type, part, share.super_blocks, tile + 1, row) : 0.0F;
+                     emit_row(w, args, plan, phase, share.first_row + first_row + i, value, up,
+                              &shared.own[(first_row + i) % kMostOwnRows]);
+                 }
+             });
+}
+
+template <uint32_t kHeadDim>
+__device__ ChunkWalk<kHeadDim> chunk_walk(const DecodeStep& args, StepShared<kHeadDim>& shared) {
+    const uint32_t warp = threadIdx.x / 32;
+    return {args,         shared.scratch.attention, shared.chunk,      shared.unit, shared.angles, shared.units,
+            shared.group, warp / kGroupWarps,       warp % kGroupWarps};
+}
+
+template <uint32_t kHeadDim>
+__device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const StepLayer* layers, float* scale,
+                     uint32_t* q, const Ring& ring) {
+    const uint32_t warp = threadIdx.x / 32;
+    Worker w{warp, threadIdx.x % 32, q, scale, shared.block_sum, &shared.scratch.linear, &shared.fault, ring};
+    w.ring.slot = warp / kRingWarps;
+    const uint32_t all_units = (args.position / kBlockTokens + 1) * args.kv_heads;
+    const uint32_t units = (all_units + gridDim.x - 1 - blockIdx.x) / gridDim.x;
+    for (uint32_t i = threadIdx.x; i < units; i += kMultiplyThreads) {
+        const uint32_t unit = blockIdx.x + i * gridDim.x;
+        const uint32_t chunk = unit / args.kv_heads;
+        const uint32_t kv_head = unit % args.kv_heads;
+        shared.unit[i] = {args.block[chunk] + kv_head * kHeadBytes<kHeadDim>, chunk, kv_head};
+    }
+    if (warp == 0) {
+        shared.units = units;
+        shared.group = args.heads / args.kv_heads;
+        shared.angles[w.lane] = load_angles<kHeadDim / 64>(args.cosine, args.sine, kHeadDim / 2, args.position);
+    }
+    const StepShare own = share_of(tiles_of(args.d_model));
+    for (uint32_t i = threadIdx.x; i < (own.end - own.begin) * kTileRows; i += kMultiplyThreads) {
+        const uint32_t col = own.begin * kTileRows + i;
+        shared.own[i] = embedding_value(args, col);
+        publish(args.exchange.residual + col, shared.own[i], args.tag - 1);
+    }
+    meet();
+    chunk_walk(args, shared).load(warp / kGroupWarps, 0);
+    const uint32_t phases = 4 * args.layers + (args.with_logits ? 1 : 0);
+    for (uint32_t i = 0; i < phases; ++i) {
+        const uint32_t layer = i / 4;
+        const Phase phase = layer == args.layers ? Phase::kOutput : static_cast<Phase>(i % 4);
+        if (phase == Phase::kWo) {
+            meet();  // attention works where the products did
+            chunk_walk(args, shared).attend(w, layer, args.tag + layer);
+        }
+        run_phase(w, args, layers, layer, phase, shared);
+    }
+    meet();
+    count_written(&shared.written, args.with_logits);
+}
+
+// Dynamic shared memory: stages, StepShared, scales of activations, activations, the layers.
+template <uint32_t kHeadDim>
+__global__ void __launch_bounds__(kStepThreads, 1)
+    decode_step_kernel(const __grid_constant__ DecodeStep args, uint32_t stages, uint32_t cols) {
+    extern __shared__ __align__(128) uint8_t memory[];
+    auto& shared = *reinterpret_cast<StepShared<kHeadDim>*>(memory + stages * kStageBytes);
+    auto* scale = reinterpret_cast<float*>(&shared + 1);
+    auto* q = reinterpret_cast<uint32_t*>(scale + padded_groups(cols));
+    auto* layers = reinterpret_cast<StepLayer*>(q + padded_groups(cols) * (kGroup / 4));
+    constexpr uint32_t kWords = sizeof(StepLayer) / sizeof(uint64_t);
+    for (uint32_t i = threadIdx.x; i < args.layers * kWords; i += kStepThreads) {
+        reinterpret_cast<uint64_t*>(layers)[i] = reinterpret_cast<const uint64_t*>(args.layer)[i];
+    }
+    const Ring ring{memory, shared.full, shared.empty, stages};
+    if (threadIdx.x == 0) {
+        for (uint32_t i = 0; i < stages; ++i) {
+            make_stage_barrier(shared.full[i], 1);
+            make_stage_barrier(shared.empty[i], kRingWarps);
+        }
+        show_barriers();
+        shared.fault = kNoFault;
+        shared.written = 0;
+    }
+    if (threadIdx.x < kPhases) shared.phase[threadIdx.x] = find_share(args, static_cast<Phase>(threadIdx.x));
+    __syncthreads();
+    const uint32_t warp = threadIdx.x / 32;
+    if (warp < kMultipliers) {
+        walk(args, shared, layers, scale, q, ring);
+    } else if (threadIdx.x == kFetchWarp * 32) {
+        fetch_weights(args, layers, ring);
+    } else if (warp == kNoteWarp) {
+        merge_heads<kHeadDim>(args, shared.merge);
+        if (threadIdx.x % 32 == 0) {
+            tell_host(args, &shared.written, &shared.fault, shared.phase[static_cast<uint32_t>(Phase::kOutput)]);
+        }
+    }
+}
+
+// Of any matrix.
+uint32_t most_cols(const DecodeStep& model) {
+    return std::max({model.d_model, model.d_ff, model.heads * model.head_dim});
+}
+
+template <uint32_t kHeadDim>
+DecodePlan plan(const DecodeStep& model) {
+    int device = 0, major = 0, cooperative = 0, multiprocessors = 0, most_shared = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return {};
+    const auto ask = [&](int& value, cudaDeviceAttr attribute) {
+        return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess;
+    };
+    if (!ask(major, cudaDevAttrComputeCapabilityMajor) || !ask(cooperative, cudaDevAttrCooperativeLaunch) ||
+        !ask(multiprocessors, cudaDevAttrMultiProcessorCount) ||
+        !ask(most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin) || major < 9 || cooperative == 0) {
+        return {};
+    }
+    const uint32_t cols = most_cols(model);
+    const size_t fixed = sizeof(StepShared<kHeadDim>) + padded_groups(cols) * (sizeof(float) + kGroup) +
+                         model.layers * sizeof(StepLayer);
+    const auto room = static_cast<size_t>(most_shared);
+    if (room < fixed + kLeastStages * size_t{kStageBytes}) return {};
+    DecodePlan made;
+    made.blocks = static_cast<uint32_t>(multiprocessors);
+    made.stages = static_cast<uint32_t>(std::min<size_t>((room - fixed) / kStageBytes, kMostStages)) / kRings * kRings;
+    made.most_chunks = kMostChunkUnits * made.blocks / model.kv_heads;
+    made.shared_bytes = fixed + made.stages * size_t{kStageBytes};
+    const uint32_t own_tiles = (tiles_of(model.d_model) + made.blocks - 1) / made.blocks;
+    if (own_tiles * kTileRows > kMostOwnRows) return {};
+    const cudaError_t allowed = cudaFuncSetAttribute(
+        decode_step_kernel<kHeadDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(made.shared_bytes));
+    int fit = 0;
+    if (allowed != cudaSuccess ||
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fit, decode_step_kernel<kHeadDim>, kStepThreads,
+                                                      made.shared_bytes) != cudaSuccess ||
+        fit == 0) {
+        return {};
+    }
+    return made;
+}
+
+}  // namespace
+
+DecodePlan plan_decode_step(const DecodeStep& model, std::span<const StepLayer> layers) {
+    bool fits = in_tiles(model.embedding) && in_tiles(model.output) &&
+                fast_attention(model.head_dim, model.heads / model.kv_heads) && most_cols(model) <= kMostCols &&
+                tiles_of(std::max(model.output.rows, model.d_ff)) <= kMostStepTiles &&
+                super_blocks_of(model.d_model) <= kMostNormBlocks;
+    for (const StepLayer& layer : layers) {
+        for (const TiledMatrix* matrix :
+             {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w_gate, &layer.w_up, &layer.w_down}) {
+            fits &= in_tiles(*matrix);
+        }
+        fits &=
+            layer.wk.type == layer.wq.type && layer.wv.type == layer.wq.type && layer.w_up.type == layer.w_gate.type;
+    }
+    if (!fits) return {};
+    return model.head_dim == 64 ? plan<64>(model) : plan<128>(model);
+}
+
+cudaError_t decode_step(cudaStream_t stream, const DecodePlan& plan, const DecodeStep& args) {
+    cudaLaunchAttribute together{};
+    together.id = cudaLaunchAttributeCooperative;
+    together.val.cooperative = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(plan.blocks);
+    config.blockDim = dim3(kStepThreads);
+    config.dynamicSmemBytes = plan.shared_bytes;
+    config.stream = stream;
+    config.attrs = &together;
+    config.numAttrs = 1;
+    const auto kernel = args.head_dim == 64 ? decode_step_kernel<64> : decode_step_kernel<128>;
+    return cudaLaunchKernelEx(&config, kernel, args, plan.stages, most_cols(args));
+}
+
+}  // namespace driftwood::compute::cuda
