@@ -142,6 +142,7 @@ Result<std::vector<PageRange>> Region::changed_pages(std::span<const uint8_t> be
 
 Result<Region> Region::fork() {
     CHECK(!held());
+    unpin();
     DW_TRY(check_intact(0, size_));
     DW_TRY(share());
     DW_ASSIGN(Region child, reserve(capacity_, guard_, backing_));

@@ -25,6 +25,54 @@ Region shareable(size_t capacity_pages, size_t pages) {
 
 std::vector<uint8_t> copy(const Region& region) { return {region.bytes().begin(), region.bytes().end()}; }
 
+// A device that still has one write to do when it is told to let go.
+class LateWriter : public Pin {
+  public:
+    LateWriter(uint8_t* at, uint8_t value, int& ended) : at_(at), value_(value), ended_(ended) {}
+    ~LateWriter() override {
+        *at_ = value_;
+        ++ended_;
+    }
+
+  private:
+    uint8_t* at_;
+    uint8_t value_;
+    int& ended_;
+};
+
+TEST(ForkTest, a_pin_ends_before_pages_are_remapped_and_what_it_wrote_until_then_is_in_both_branches) {
+    int ended = 0;
+    const int device = 0;
+    for (const Backing backing : {Backing::kShareable, Backing::kAnonymous}) {
+        Region parent = Region::reserve(16 * kPage, kPage, backing).value();
+        parent.grow(4 * kPage).value();
+        ended = 0;
+        parent.pin(&device, std::make_unique<LateWriter>(parent.base() + kPage, 7, ended));
+        EXPECT_NE(parent.pin_of(&device), nullptr);
+        EXPECT_EQ(parent.pin_of(&ended), nullptr);
+        parent.grow(8 * kPage).value();
+        EXPECT_EQ(ended, 0);
+        Region child = parent.fork().value();
+        EXPECT_EQ(ended, 1);
+        EXPECT_EQ(parent.pin_of(&device), nullptr);
+        EXPECT_EQ(parent.base()[kPage], 7);
+        EXPECT_EQ(child.base()[kPage], 7);
+        // Each branch is pinned anew, and sees its own device's write alone.
+        parent.pin(&device, std::make_unique<LateWriter>(parent.base(), 1, ended));
+        child.pin(&device, std::make_unique<LateWriter>(child.base(), 2, ended));
+        Region moved = std::move(parent);
+        EXPECT_EQ(ended, 1);
+        EXPECT_NE(moved.pin_of(&device), nullptr);
+        moved.reset(kPage, kPage).value();
+        EXPECT_EQ(ended, 2);
+        EXPECT_EQ(moved.base()[0], 1);
+        EXPECT_EQ(child.base()[0], 0);
+        child = Region();
+        EXPECT_EQ(ended, 3);
+        EXPECT_EQ(moved.base()[0], 1);
+    }
+}
+
 TEST(ForkTest, both_branches_have_the_bytes_and_neither_sees_the_others_writes) {
     Region parent = shareable(16, 8);
     const std::vector<uint8_t> content = random_bytes(8 * kPage, 1);

@@ -82,6 +82,7 @@ Region::Region(Region&& other) noexcept
       capacity_(std::exchange(other.capacity_, 0)),
       guard_(std::exchange(other.guard_, 0)),
       backing_(other.backing_),
+      pins_(std::exchange(other.pins_, {})),
       claim_(std::move(other.claim_)),
       files_(std::exchange(other.files_, {})),
       memory_file_(std::exchange(other.memory_file_, nullptr)) {
@@ -97,6 +98,7 @@ Region& Region::operator=(Region&& other) noexcept {
     capacity_ = std::exchange(other.capacity_, 0);
     guard_ = std::exchange(other.guard_, 0);
     backing_ = other.backing_;
+    pins_ = std::exchange(other.pins_, {});
     claim_ = std::move(other.claim_);
     files_ = std::exchange(other.files_, {});
     memory_file_ = std::exchange(other.memory_file_, nullptr);
@@ -105,8 +107,19 @@ Region& Region::operator=(Region&& other) noexcept {
 
 Region::~Region() { release(); }
 
+Pin* Region::pin_of(const void* owner) const {
+    const auto found = std::find_if(pins_.begin(), pins_.end(), [&](const auto& pin) { return pin.first == owner; });
+    return found == pins_.end() ? nullptr : found->second.get();
+}
+
+Pin& Region::pin(const void* owner, std::unique_ptr<Pin> pin) {
+    CHECK(pin_of(owner) == nullptr);
+    return *pins_.emplace_back(owner, std::move(pin)).second;
+}
+
 void Region::release() {
     CHECK(!held());
+    unpin();
     files_.clear();
     memory_file_.reset();
     if (base_ != nullptr) CHECK(munmap(base_, capacity_ + guard_) == 0);
@@ -178,6 +191,7 @@ Result<void> Region::map_file(size_t offset, int fd, const SharedFile& kept, uin
     }
     if (length == 0) return {};
     CHECK(!held());
+    unpin();
     DW_TRY(claim(2));
     DW_TRY(forget_file(offset, length));
     void* at = mmap(base_ + offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
@@ -258,6 +272,7 @@ Result<void> Region::reset(size_t offset, size_t length) {
     DW_TRY(check_range("memory.reset", offset, length));
     if (length == 0) return {};
     CHECK(!held());
+    unpin();
     // Only a part of a view leaves more mappings than there were: giving back works when everything is taken.
     const auto inside_a_file = [&](size_t at) {
         return std::any_of(files_.begin(), files_.end(),

@@ -14,7 +14,8 @@
 //
 // A device that works on a Region holds it (hold()). Pinned pages and new mappings do not mix: a device would go on
 // writing to pages that the Region no longer shows, or that another branch does. So fork, map_file, reset, moving and
-// destroying CHECK that nobody holds it: first drain the device and release. Growing is free.
+// destroying CHECK that nobody holds it. Growing is free. What a device keeps pinned between its operations is a Pin
+// of the Region's: fork, map_file, reset and destroying end it first, which waits for what the device still writes.
 //
 // Every failure leaves the Region as it was, except map_file and reset: there the range may have become zeros.
 //
@@ -55,6 +56,16 @@ inline constexpr size_t kMappingsPerGuest = 3;
 enum class Backing : uint8_t {
     kAnonymous,  // memory of this process; a fork first moves what was written into shared memory, about 0.3 ms per MB
     kShareable,  // shared memory from the start: the first fork moves nothing; one descriptor, and no huge pages
+};
+
+// Pages that a device has pinned. The destructor waits until the device has written all that it was told to, and lets
+// the pages go. May outlive the device.
+class Pin {
+  public:
+    Pin() = default;
+    Pin(const Pin&) = delete;
+    Pin& operator=(const Pin&) = delete;
+    virtual ~Pin() = default;
 };
 
 class Region {
@@ -108,6 +119,13 @@ class Region {
     };
     [[nodiscard]] Hold hold() { return Hold(*this); }
     bool held() const { return holds_ > 0; }
+
+    // The pin that `owner` (any address that is its own for as long as the pin lives) gave to this Region; null where
+    // there is none, or no more. Pins move with the Region. Threads: as the Region.
+    Pin* pin_of(const void* owner) const;
+    Pin& pin(const void* owner, std::unique_ptr<Pin> pin);
+    // Ends all pins.
+    void unpin() { pins_.clear(); }
 
     // Whether a file under any part of the Region became unreadable.
     bool failed() const;
@@ -178,6 +196,7 @@ class Region {
     size_t guard_ = 0;
     Backing backing_ = Backing::kAnonymous;
     std::atomic<uint32_t> holds_{0};  // devices let go on threads of their own
+    std::vector<std::pair<const void*, std::unique_ptr<Pin>>> pins_;
     BudgetClaim claim_;
     std::vector<FileRange> files_;  // ascending, apart
     SharedFile memory_file_;        // of the live ranges; null before growth and after a fork
