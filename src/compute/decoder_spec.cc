@@ -100,6 +100,19 @@ Result<void> check_options(const DecoderSpec& spec) {
 
 }  // namespace
 
+uint64_t bytes_of_weights(const DecoderSpec& spec) {
+    uint64_t bytes = spec.embedding.bytes.size() + spec.output_norm.size_bytes();
+    if (spec.output.bytes.data() != spec.embedding.bytes.data()) bytes += spec.output.bytes.size();
+    for (const DecoderLayer& layer : spec.layer) {
+        bytes += layer.attn_norm.size_bytes() + layer.ffn_norm.size_bytes();
+        for (const MatrixView* matrix :
+             {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w_gate, &layer.w_up, &layer.w_down}) {
+            bytes += matrix->bytes.size();
+        }
+    }
+    return bytes;
+}
+
 Result<void> validate(const DecoderSpec& spec) {
     DW_TRY(check_shapes(spec));
     DW_TRY(check_options(spec));

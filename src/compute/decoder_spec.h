@@ -51,6 +51,9 @@ struct DecoderSpec {
     MatrixView output;                   // [vocab, d_model]; the embedding's bytes, or W16 made from them, when tied
 };
 
+// Bytes of all its matrices and norms, as they lie; an output matrix that is the embedding counts once.
+uint64_t bytes_of_weights(const DecoderSpec& spec);
+
 // Whether the spec is consistent and inside the limits of the engines (kMax… in decoder_spec.cc): every shape against
 // every view's bytes, finite scales, finite norms. Weights come from files, so everything is checked here, once.
 Result<void> validate(const DecoderSpec& spec);

@@ -17,6 +17,10 @@
 #include "compute/cpu/neon/neon.h"
 #endif
 
+#if defined(DRIFTWOOD_CUDA)
+#include "compute/cuda/cuda.h"
+#endif
+
 namespace driftwood::compute {
 
 namespace {
@@ -97,14 +101,13 @@ constexpr uint32_t kPieceValues = uint32_t{1} << 15;
 constexpr uint64_t kPiecesWorthThreads = 4;
 
 bool is_elementwise(RowKind kind) { return kind != RowKind::kSoftmax && kind != RowKind::kRmsNorm; }
-bool has_y(RowKind kind) { return kind != RowKind::kSilu && kind != RowKind::kSoftmax; }
 
 // What both devices share: they work on the Region's own bytes, on this processor.
 class HostDevice : public Device {
   public:
     const uint8_t* address(const memory::Region& region) const final { return region.base(); }
 
-    Result<void> gemm(memory::Region& region, const Gemm& g) final {
+    Result<void> gemm(memory::Region& region, const Gemm& g, Path) final {
         DW_TRY(check_gemm(g, region.size()));
         const memory::Region::Hold hold = region.hold();
         const FpEnvironment environment;
@@ -112,7 +115,7 @@ class HostDevice : public Device {
         return {};
     }
 
-    Result<void> rows(memory::Region& region, const Rows& r) final {
+    Result<void> rows(memory::Region& region, const Rows& r, Path) final {
         DW_TRY(check_rows(r, region.size()));
         const memory::Region::Hold hold = region.hold();
         const FpEnvironment environment;
@@ -129,7 +132,7 @@ class HostDevice : public Device {
                 return reinterpret_cast<float*>(region.base() + offset) + row * stride + col;
             };
             for (uint64_t row = first; row < std::min<uint64_t>(first + rows, r.rows); ++row) {
-                const float* y = has_y(r.kind) ? at(r.y_offset, r.ldy, row) : nullptr;
+                const float* y = has_second_operand(r.kind) ? at(r.y_offset, r.ldy, row) : nullptr;
                 function(at(r.x_offset, r.ldx, row), y, at(r.out_offset, r.ldout, row), std::min(cols, r.cols - col),
                          r.eps);
             }
@@ -226,7 +229,7 @@ Result<void> check_rows(const Rows& r, uint64_t size_bytes) {
     DW_ASSIGN(const Extent out, check_matrix(stored("out", r.out_offset, r.rows, r.ldout), size_bytes));
     const bool out_is_x = r.x_offset == r.out_offset && (r.ldx == r.ldout || r.rows == 1);
     if (out.overlaps(x) && !out_is_x) return bad("rows", "out", "x itself or bytes of its own", "a part of x");
-    if (!has_y(r.kind)) return {};
+    if (!has_second_operand(r.kind)) return {};
     const bool shared = r.ldy == 0;
     const Matrix matrix = stored("y", r.y_offset, shared ? std::min(r.rows, 1U) : r.rows, shared ? r.cols : r.ldy);
     DW_ASSIGN(const Extent y, check_matrix(matrix, size_bytes));
@@ -235,10 +238,37 @@ Result<void> check_rows(const Rows& r, uint64_t size_bytes) {
     return {};
 }
 
+namespace {
+
+#if defined(DRIFTWOOD_CUDA)
+DeviceInfo cuda_info() { return {"cuda", cuda::available(), cuda::kNeeds}; }
+Result<std::unique_ptr<Device>> make_cuda_device() { return cuda::make_device(); }
+#else
+DeviceInfo cuda_info() { return {"cuda", false, "a program that was built with CUDA (-DDRIFTWOOD_CUDA=ON)"}; }
+Result<std::unique_ptr<Device>> make_cuda_device() { CHECK(false); }  // never available
+#endif
+
+}  // namespace
+
+std::span<const DeviceInfo> devices() {
+    static const std::vector<DeviceInfo> kDevices = {{"reference", true, ""}, {"cpu", true, ""}, cuda_info()};
+    return kDevices;
+}
+
 Result<std::unique_ptr<Device>> make_device(std::string_view name, uint32_t threads) {
-    if (name == "reference") return std::unique_ptr<Device>(std::make_unique<ReferenceDevice>());
-    if (name == "cpu") return make_cpu_device(threads);
-    return error(ErrorCode::kNotFound, "[compute.device] " + std::string(name) + ": want reference or cpu");
+    std::string known;
+    for (const DeviceInfo& info : devices()) {
+        known += (known.empty() ? "" : ", ") + std::string(info.name);
+        if (info.name != name) continue;
+        if (!info.available) {
+            return error(ErrorCode::kUnsupported, "[compute.device] " + std::string(name) + ": needs " +
+                                                      std::string(info.needs) + ", which this machine lacks; use cpu");
+        }
+        if (name == "cuda") return make_cuda_device();
+        if (name == "cpu") return make_cpu_device(threads);
+        return std::unique_ptr<Device>(std::make_unique<ReferenceDevice>());
+    }
+    return error(ErrorCode::kNotFound, "[compute.device] " + std::string(name) + ": want one of " + known);
 }
 
 }  // namespace driftwood::compute

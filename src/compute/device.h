@@ -1,10 +1,13 @@
 // Device: tensor work over a guest's own bytes. A device imports a memory::Region without a copy and then addresses it
 // by offsets; results land in the Region. Every device gives the bits of the reference (numerics contract, rule 10).
-// Threads: one submitting thread per device.
+// A device that has memory of its own can also stage: copy operands there and results back; which way is faster depends
+// on how often a byte is used. Threads: one submitting thread per device.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
@@ -46,6 +49,25 @@ struct Rows {
 // As check_gemm.
 Result<void> check_rows(const Rows& rows, uint64_t size_bytes);
 
+enum class Path : uint8_t {
+    kInPlace,  // the Region's bytes, where they lie
+    kStaged,   // a copy in the device's own memory
+};
+struct Choice {
+    Path path = Path::kInPlace;
+    std::string why;  // for people, with the figures it rests on
+};
+
+// What a device with memory of its own did so far, in bytes. In place, it is what kernels asked for: caches between may
+// have spared the bus some of it.
+struct BusTraffic {
+    uint64_t to_device = 0;
+    uint64_t from_device = 0;
+    uint64_t registered = 0;   // of Regions, made reachable where they lie
+    uint64_t register_ns = 0;  // which took so long
+    uint64_t bounced = 0;      // of to_device and from_device: through a buffer, from memory that cannot be registered
+};
+
 class Device {
   public:
     virtual ~Device() = default;
@@ -53,14 +75,37 @@ class Device {
     // The address at which kernels of this device see the Region's first byte: the same pointer where memory is shared.
     virtual const uint8_t* address(const memory::Region& region) const = 0;
     // Checks (check_gemm against region.size()) and runs; returns when the result is in place. Holds the Region
-    // meanwhile: it may grow, and whoever would remap it fails a CHECK.
-    virtual Result<void> gemm(memory::Region& region, const Gemm& gemm) = 0;
+    // meanwhile: it may grow, and whoever would remap it fails a CHECK. A device without memory of its own has one
+    // path.
+    virtual Result<void> gemm(memory::Region& region, const Gemm& gemm, Path path) = 0;
     // Likewise with check_rows.
-    virtual Result<void> rows(memory::Region& region, const Rows& rows) = 0;
+    virtual Result<void> rows(memory::Region& region, const Rows& rows, Path path) = 0;
+
+    virtual bool stages() const { return false; }
+    // The path that is faster here for a checked operation.
+    virtual Choice choose(const Gemm&) const { return {Path::kInPlace, "the device's memory is the guest's"}; }
+    virtual Choice choose(const Rows&) const { return {Path::kInPlace, "the device's memory is the guest's"}; }
+    virtual BusTraffic traffic() const { return {}; }
+
+    Result<void> gemm(memory::Region& region, const Gemm& g) { return gemm(region, g, choose(g).path); }
+    Result<void> rows(memory::Region& region, const Rows& r) { return rows(region, r, choose(r).path); }
 };
 
-// "reference" or "cpu": vectorised where the machine allows, on `threads` threads with the caller (0: one per core that
-// this process may use). Helper threads start with the first operation that is worth it and sleep in between.
+// Whether there is a y at all.
+constexpr bool has_second_operand(RowKind kind) { return kind != RowKind::kSilu && kind != RowKind::kSoftmax; }
+
+// The devices of this program: "reference", "cpu", and "cuda" where it was built with CUDA; whether this machine has
+// them, and what it would need.
+struct DeviceInfo {
+    std::string_view name;
+    bool available = false;
+    std::string_view needs;
+};
+std::span<const DeviceInfo> devices();
+
+// One of devices(); kUnsupported names what the machine lacks. "cpu" is vectorised where the machine allows, on
+// `threads` threads with the caller (0: one per core that this process may use). Helper threads start with the first
+// operation that is worth it and sleep in between.
 Result<std::unique_ptr<Device>> make_device(std::string_view name, uint32_t threads = 0);
 
 }  // namespace driftwood::compute

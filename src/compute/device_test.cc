@@ -39,6 +39,17 @@ TEST(device, addresses_a_region_at_its_own_pointer) {
     EXPECT_EQ(make_device("abacus").error().code, ErrorCode::kNotFound);
 }
 
+TEST(device, that_this_machine_lacks_is_refused_with_what_it_needs_and_what_to_use) {
+    for (const DeviceInfo& info : devices()) {
+        const auto made = make_device(info.name);
+        ASSERT_EQ(made.ok(), info.available) << info.name;
+        if (info.available) continue;
+        EXPECT_EQ(made.error().code, ErrorCode::kUnsupported);
+        EXPECT_NE(made.error().message.find(info.needs), std::string::npos) << made.error().message;
+        EXPECT_NE(made.error().message.find("use cpu"), std::string::npos) << made.error().message;
+    }
+}
+
 TEST(device, gemm_of_128_is_right_to_float64_and_the_same_on_both_devices) {
     constexpr uint32_t kN = 128;
     constexpr uint64_t kBytes = kN * kN * sizeof(float);

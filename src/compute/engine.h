@@ -9,7 +9,9 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/fp_environment.h"
 #include "base/result.h"
@@ -36,6 +38,13 @@ struct BatchItem {
 
 inline constexpr uint32_t kMaxStepTokens = 2048;  // tokens of one item; longer prompts come in chunks
 
+// One line of what an engine does with memory.
+struct MemoryPart {
+    std::string what;
+    uint64_t bytes = 0;
+    std::string why;  // what it is for, and what happens at its end
+};
+
 class Engine {
   public:
     virtual ~Engine() = default;
@@ -44,11 +53,22 @@ class Engine {
     virtual KvPool& pool() = 0;
     // Runs all items; sequences of different items are independent. Preconditions as stated at BatchItem (CHECKed).
     virtual void step(std::span<BatchItem> batch) = 0;
+    // How the engine's memory was divided when it was made; the order is that of the plan.
+    virtual std::vector<MemoryPart> memory() const { return {}; }
+    // Why this engine does nothing any more: its device failed. Sessions go on elsewhere from their tokens.
+    virtual std::optional<Error> failure() const { return std::nullopt; }
 };
 
+inline constexpr uint32_t kHostBlocksAuto = 0xFFFFFFFFU;
+
 struct EngineOptions {
-    uint32_t threads = 0;    // 0: the cores this process may use
-    uint32_t kv_blocks = 0;  // capacity of the pool; 0: what the address space allows (memory is taken as it is used)
+    uint32_t threads = 0;  // 0: the cores this process may use
+    // Blocks of KV in the engine's own memory; 0: on the host what the address space allows (memory is taken as it is
+    // used), on a card what is free there when the engine is made.
+    uint32_t kv_blocks = 0;
+    // A card's blocks beyond those, which take turns on it and wait in pinned host memory; by default what half of the
+    // host's free memory holds.
+    uint32_t kv_host_blocks = kHostBlocksAuto;
     // kFlush computes as a device does that cannot keep subnormals; the same bits come out (a test holds it to that).
     Subnormals subnormals = Subnormals::kKeep;
 };

@@ -109,6 +109,14 @@ HostEngine::~HostEngine() = default;
 
 // ---- a step: rows, passes, faults
 
+std::vector<MemoryPart> HostEngine::memory() const {
+    const uint64_t block = pool_->layout().block_bytes();
+    return {{"weights", bytes_of_weights(spec_), "read where they lie; those of a file are mapped and shared"},
+            {"KV blocks", block * pool_->capacity(),
+             std::to_string(pool_->capacity()) + " of " + std::to_string(block) +
+                 " bytes, 64 tokens each: addresses, of which memory is taken as it is used"}};
+}
+
 void HostEngine::step(std::span<BatchItem> batch) {
     const FpEnvironment environment(subnormals_);
     check_batch(spec_, batch);

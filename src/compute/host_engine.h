@@ -31,6 +31,7 @@ class HostEngine final : public Engine {
     const DecoderSpec& spec() const override { return spec_; }
     KvPool& pool() override { return *pool_; }
     void step(std::span<BatchItem> batch) override;
+    std::vector<MemoryPart> memory() const override;
 
   private:
     struct Buffers;  // what a pass writes between its kernels

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string_view>
 
+#include "compute/device.h"
 #include "compute/engine.h"
 
 namespace driftwood::compute::cuda {
@@ -16,5 +17,8 @@ inline constexpr std::string_view kNeeds = "an NVIDIA card of compute capability
 // An engine on the first card. Preconditions: available(), validate(spec). kLimit when the card's memory does not hold
 // the weights.
 Result<std::unique_ptr<Engine>> make_engine(const DecoderSpec& spec, const EngineOptions& options);
+
+// A device for guests' tensors on the first card. Precondition: available().
+Result<std::unique_ptr<Device>> make_device();
 
 }  // namespace driftwood::compute::cuda

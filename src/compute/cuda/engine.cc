@@ -11,8 +11,7 @@ namespace driftwood::compute::cuda {
 
 namespace {
 
-constexpr uint32_t kPassRows = 2048;  // rows that share one reading of the weights
-constexpr uint32_t kChunkStep = 16;   // a graph serves contexts up to the next multiple of so many chunks
+constexpr uint32_t kChunkStep = 16;  // a graph serves contexts up to the next multiple of so many chunks
 constexpr uint32_t kMostGraphs = 64;
 constexpr size_t kPartBytes = size_t{256} << 20;  // of sums of chunks side by side, at most
 constexpr uint32_t kPositionStep = 1024;          // positions whose angles are computed at once
@@ -26,14 +25,15 @@ Result<std::unique_ptr<Engine>> make_engine(const DecoderSpec& spec, const Engin
 Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, const EngineOptions& options) {
     DW_ASSIGN(Stream stream, Stream::create());
     std::unique_ptr<CudaEngine> engine(new CudaEngine(spec, options, std::move(stream)));
+    DW_ASSIGN(const size_t free_at_start, free_card_memory());
     DW_ASSIGN(Weights weights, Weights::upload(spec, engine->stream_));
     engine->weights_.emplace(std::move(weights));
+    DW_ASSIGN(const size_t free_after_weights, free_card_memory());
     DW_TRY(engine->make_buffers());
     DW_ASSIGN(engine->single_,
               SingleDecode::create(engine->spec_, *engine->weights_, engine->buffers_.cosine.as<float>(),
                                    engine->buffers_.sine.as<float>(), engine->stream_));
-    const KvLayout layout{.layers = spec.layers, .kv_heads = spec.kv_heads, .head_dim = spec.head_dim};
-    DW_ASSIGN(engine->pool_, CudaKvPool::create(layout, options.kv_blocks, engine->stream_));
+    DW_TRY(engine->make_pool(options, free_at_start, free_after_weights));
     return std::unique_ptr<Engine>(std::move(engine));
 }
 
@@ -113,23 +113,7 @@ Result<void> CudaEngine::hold_positions(uint32_t end) {
     return {};
 }
 
-// ---- a step
-
-void CudaEngine::step(std::span<BatchItem> batch) {
-    const FpEnvironment environment;  // for tables of angles
-    check_batch(spec_, batch);
-    for (BatchItem& item : batch) item.error.reset();
-    const std::vector<StepRow> rows = step_rows(spec_, batch);
-    for (size_t begin = 0; begin < rows.size() && !failure_; begin += kPassRows) {
-        const auto count = std::min<size_t>(kPassRows, rows.size() - begin);
-        if (auto ran = run_pass(batch, std::span(rows).subspan(begin, count)); !ran.ok()) failure_ = ran.error();
-        if (pool_->failure() && !failure_) failure_ = pool_->failure();
-    }
-    if (failure_) {
-        for (BatchItem& item : batch) item.error = failure_;
-    }
-    clear_failed(batch, *pool_);
-}
+// ---- a pass
 
 // Copies the rows to the card: five words a row, then the tables of blocks, then the tasks of attention.
 Result<void> CudaEngine::send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass) {
@@ -145,7 +129,7 @@ Result<void> CudaEngine::send(std::span<const BatchItem> batch, std::span<const 
         const uint32_t length = rows[end - 1].position + 1;
         for (uint32_t b = 0; b * kBlockTokens < length; ++b) {
             const bool written = (b + 1) * kBlockTokens > rows[begin].position;
-            const auto use = written ? CudaKvPool::Use::kWrite : CudaKvPool::Use::kRead;
+            const auto use = written ? PagedKvPool::Use::kWrite : PagedKvPool::Use::kRead;
             blocks.push_back(pool_->on_card(item.blocks[b], use));
         }
         if (end - begin == 1) {

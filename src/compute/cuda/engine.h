@@ -4,8 +4,9 @@
 // (single_decode.h) where card and model allow it.
 //
 // Rows as in HostEngine: the tokens of all items are one list that passes through each layer together, at most
-// kPassRows at a time. A card that fails (a launch, a copy, a kernel) fails every item of this and all later steps with
-// the same error: sessions go on elsewhere from their tokens or images.
+// kPassRows at a time. Items whose blocks do not fit on the card together run one group after another; memory that is
+// missing for an item is that item's error. A card that fails (a launch, a copy, a kernel) fails every item of this and
+// all later steps with the same error: sessions go on elsewhere from their tokens or images.
 #pragma once
 
 #include <memory>
@@ -14,7 +15,7 @@
 
 #include "compute/cpu/thread_pool.h"
 #include "compute/cuda/kernels.h"
-#include "compute/cuda/kv_pool.h"
+#include "compute/cuda/kv_card.h"
 #include "compute/cuda/runtime.h"
 #include "compute/cuda/single_decode.h"
 #include "compute/cuda/weights.h"
@@ -34,6 +35,8 @@ class CudaEngine final : public Engine {
     const DecoderSpec& spec() const override { return spec_; }
     KvPool& pool() override { return *pool_; }
     void step(std::span<BatchItem> batch) override;
+    std::vector<MemoryPart> memory() const override { return plan_; }
+    std::optional<Error> failure() const override { return failure_; }
 
   private:
     // A pass's rows as the card sees them; all of it is copied at once.
@@ -71,11 +74,17 @@ class CudaEngine final : public Engine {
         PinnedBytes host_meta, host_fault, host_logits;
     };
 
+    static constexpr uint32_t kPassRows = 2048;  // rows that share one reading of the weights
     static constexpr uint32_t kLogitRows = 256;  // rows whose logits are computed together
     static constexpr uint32_t kPartRows = 32;    // … and travel together
 
     CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream);
     Result<void> make_buffers();
+    // What was free, in all and after weights and buffers were taken; from these follows the plan.
+    Result<void> make_pool(const EngineOptions& options, size_t free_at_start, size_t free_after_weights);
+    // The batch's next items from `first` on whose blocks are on the card together; at least one, or its error.
+    size_t bring_group(std::span<BatchItem> batch, size_t first);
+    void step_group(std::span<BatchItem> batch);
     Result<void> hold_positions(uint32_t end);
     Result<void> run_pass(std::span<BatchItem> batch, std::span<const StepRow> rows);
     Result<void> send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass);
@@ -117,12 +126,13 @@ class CudaEngine final : public Engine {
     float query_scale_;
     uint32_t positions_ = 0;
     std::optional<Weights> weights_;
-    std::unique_ptr<CudaKvPool> pool_;
+    std::unique_ptr<PagedKvPool> pool_;
     Buffers buffers_;
     std::vector<Graph> graphs_;
     std::unique_ptr<SingleDecode> single_;  // null: such steps are graphs too
     std::vector<cudaEvent_t> part_there_;   // for each part of kLogitRows
     ThreadPool threads_;                    // give out logits
+    std::vector<MemoryPart> plan_;
     std::optional<Error> failure_;
 };
 

@@ -12,8 +12,15 @@
 
 namespace driftwood::compute::cuda {
 
-// "[compute.cuda] what: cudaErrorX: text". Out of memory is kLimit, anything else kInternal.
+// "[compute.cuda] what: cudaErrorX: text". Out of memory is kLimit, anything else kInternal. The runtime forgets the
+// error, so that it is not taken for the next launch's.
 Error cuda_error(const char* what, cudaError_t code);
+
+// The same of a card that does no more work, with what to do.
+Error failed_card(const Error& failure);
+
+// Bytes that nobody has taken yet.
+Result<size_t> free_card_memory();
 
 inline Result<void> check(const char* what, cudaError_t code) {
     if (code == cudaSuccess) return {};
@@ -34,6 +41,22 @@ class Stream {
     explicit Stream(cudaStream_t stream) : stream_(stream) {}
     cudaStream_t stream_;
 };
+
+// A point of a stream, for the time between two of them.
+class Event {
+  public:
+    static Result<Event> create();
+    Event(Event&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+    Event& operator=(Event&&) = delete;
+    ~Event();
+    cudaEvent_t get() const { return event_; }
+
+  private:
+    explicit Event(cudaEvent_t event) : event_(event) {}
+    cudaEvent_t event_;
+};
+// Between two recorded events that were waited for.
+Result<double> microseconds(const Event& begin, const Event& end);
 
 enum class Where : uint8_t {
     kDevice,

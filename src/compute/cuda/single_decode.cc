@@ -108,13 +108,13 @@ Result<void> SingleDecode::hold_tags() {
     return {};
 }
 
-Result<void> SingleDecode::step(BatchItem& item, const StepRow& row, CudaKvPool& pool) {
+Result<void> SingleDecode::step(BatchItem& item, const StepRow& row, PagedKvPool& pool) {
     const uint32_t last = row.position / kBlockTokens;
     DW_TRY(hold_chunks(last + 1));
     DW_TRY(hold_tags());
     for (uint32_t b = 0; b <= last; ++b) {
         blocks_.as<uint8_t*>()[b] =
-            pool.on_card(item.blocks[b], b == last ? CudaKvPool::Use::kWrite : CudaKvPool::Use::kRead);
+            pool.on_card(item.blocks[b], b == last ? PagedKvPool::Use::kWrite : PagedKvPool::Use::kRead);
     }
     std::fill(given_.begin(), given_.end(), 0);
     args_.token = row.token;

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "compute/cuda/decode_step.h"
-#include "compute/cuda/kv_pool.h"
 #include "compute/cuda/runtime.h"
 #include "compute/cuda/weights.h"
+#include "compute/paged_kv_pool.h"
 #include "compute/step.h"
 
 namespace driftwood::compute::cuda {
@@ -30,7 +30,7 @@ class SingleDecode {
     }
 
     // Precondition: takes(). Returns once everything is in place; a fault becomes the item's error.
-    Result<void> step(BatchItem& item, const StepRow& row, CudaKvPool& pool);
+    Result<void> step(BatchItem& item, const StepRow& row, PagedKvPool& pool);
 
   private:
     SingleDecode(const DecoderSpec& spec, const Stream& stream) : spec_(spec), stream_(stream) {}
