@@ -122,7 +122,8 @@ class Session {
 
     // ---- Freeze and thaw. Writes tensors `session.<id>.kv`, `.tokens`, `.logits`, `.transcript`, `.state`; borrows KV
     // and logits until the writer commits. Blocks that came from an image and were never used are verified first
-    // (kCorrupt).
+    // (kCorrupt). Where the engine's device failed and took blocks with it, everything is pending again, in the image
+    // too.
     Result<void> save(uint32_t id, file::SectionWriter& image) const;
     struct Restored {
         std::unique_ptr<Session> session;

@@ -12,6 +12,9 @@ using file::DType;
 Result<void> Session::save(uint32_t id, file::SectionWriter& image) const {
     State& s = *state_;
     if (s.planned > 0) return error(ErrorCode::kInvalidArgument, "[session.save] a step is under way");
+    // What a failed device computed went with it, the tokens did not: they are computed again where the image goes on,
+    // to the same bits.
+    if (s.engine.failure() && !s.check_intact().ok()) s.forget_computed();
     // Bytes that do not match the hash of the image they came from must not get a new, good one.
     DW_TRY(s.verify_all_blocks());
     const compute::KvPool& pool = s.refs.pool();

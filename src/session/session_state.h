@@ -88,6 +88,8 @@ struct Session::State {
     // KV of the first `count` tokens only; logits go.
     Result<void> truncate(uint32_t count);
     void drop_blocks(uint32_t keep);
+    // Everything is pending again.
+    void forget_computed();
 
     // ---- Answers.
     // Closes an open answer and opens one with the template's opening; the tokens added.

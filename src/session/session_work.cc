@@ -17,6 +17,12 @@ void Session::State::drop_blocks(uint32_t keep) {
     if (unverified.empty()) image.reset();
 }
 
+void Session::State::forget_computed() {
+    drop_blocks(0);
+    computed = 0;
+    logits.clear();
+}
+
 Result<void> Session::State::verify_block(uint32_t index) {
     const auto found = std::find(unverified.begin(), unverified.end(), index);
     if (found == unverified.end()) return {};
