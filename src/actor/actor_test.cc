@@ -36,15 +36,15 @@ std::string guest(const std::string& start, const std::string& complete = "", co
 
 std::vector<int64_t> numbers(const std::string& replies) {
     std::vector<int64_t> all(replies.size() / sizeof(int64_t));
-    std::memcpy(all.data(), replies.data(), all.size() * sizeof(int64_t));
+    if (!all.empty()) std::memcpy(all.data(), replies.data(), all.size() * sizeof(int64_t));
     return all;
 }
 
-// Runs a guest to where it waits; what it replied, as numbers.
+// Runs a guest to where it waits; what it replied, as numbers. No deadline is near: a megabyte of text takes its time.
 std::vector<int64_t> replies_of(const std::string& wat) {
     World world;
     const auto module = compile(world, wat);
-    auto actor = Actor::create(world.context(), *module, {}).value();
+    auto actor = Actor::create(world.context(), *module, {.limits = {.turn_deadline_ms = 60'000}, .wasi = {}}).value();
     Heard heard;
     run(*actor, heard);
     EXPECT_EQ(actor->state(), Actor::State::kWaiting);
