@@ -62,7 +62,7 @@ struct ChunkWalk {
                                                       : args.heads + args.kv_heads + kv_head;
             const uint64_t* from = args.exchange.qkv + row * kHeadDim;
             uint32_t bits[kPairs * 2];
-            fetch(
+            fetch<false>(
                 tag, [&](uint32_t k) { return from + pair_dim(args.pairs, kHeadDim / 2, k / 2 * 32 + w.lane, k % 2); },
                 bits);
             float value[kPairs][2];
@@ -136,7 +136,7 @@ __device__ void merge_dims(const DecodeStep& args, MergeFactors* factors, uint32
         const uint64_t* parts = args.exchange.part + first + begin + lane;
         const uint64_t* sums = args.exchange.part_sum + (first + begin) * kHeadDim + first_dim + lane;
         uint32_t bits[3 + kMergeLoads];
-        fetch(
+        fetch<false>(
             tag,
             [&](uint32_t i) -> const uint64_t* {
                 if (i < 3) return lane < count ? parts + i * kind : nullptr;

@@ -25,20 +25,19 @@ __device__ inline uint64_t look(const uint64_t* from) {
     return word;
 }
 
-// All lanes of a warp: waits for words at(0) … at(kCount - 1) of each lane; 0 where that is null. One lane asks for one
-// word until it is there; only then all ask for all, until they have them.
-template <uint32_t kCount, class At>
+// All lanes of a warp: waits for words at(0) … at(kCount - 1) of each lane; 0 where that is null. With kOneFirst one
+// lane asks for one word until it is there, and only then all ask for all: what many warps want would otherwise be
+// asked for in vain too often.
+template <bool kOneFirst, uint32_t kCount, class At>
 __device__ void fetch(uint32_t tag, const At& at, uint32_t (&bits)[kCount]) {
     uint32_t looks = 0;
-#ifndef DW_POLL_ALL
     const uint64_t* first = at(0);
-    if (threadIdx.x % 32 == 0 && first != nullptr) {
+    if (kOneFirst && threadIdx.x % 32 == 0 && first != nullptr) {
         while (static_cast<uint32_t>(look(first) >> 32) != tag) {
             if (++looks > kMostLooks) __trap();
         }
     }
     __syncwarp();
-#endif
     for (;; ++looks) {
         uint64_t word[kCount];
 #pragma unroll

@@ -105,7 +105,7 @@ __device__ inline void make_activations(const Worker& w, const Inputs& in, float
         };
         hold_factors(at);
         uint32_t bits[kValues];
-        fetch(
+        fetch<true>(
             in.tag, [&](uint32_t i) { return at + offset(i) < in.n ? in.from + at + offset(i) : nullptr; }, bits);
         float x[kValues];
 #pragma unroll
@@ -139,6 +139,17 @@ __device__ inline void make_activations(const Worker& w, const Inputs& in, float
         w.note(finite, in.code);
     }
     meet();
+}
+
+// What the warp will want of a norm's weights, nearer: by the time they are read, the stream of weights has driven them
+// out of the caches.
+__device__ inline void prefetch_norm(const Worker& w, const float* weight, uint32_t n) {
+    for (uint32_t i = w.warp * kSuperBlock + w.lane; i < n; i += kMultiplyThreads * 8) {
+#pragma unroll
+        for (uint32_t j = 0; j < 8; ++j) {
+            if (i + j * kGroup < n) asm volatile("prefetch.global.L1 [%0];" ::"l"(weight + i + j * kGroup));
+        }
+    }
 }
 
 // Word of a row's sums: the halves of rows 4 to 7 of eight are swapped, so that reading a row's eight meets no bank
@@ -192,12 +203,15 @@ __device__ float chain_groups(const Worker& w, const int32_t* sums, const uint4&
 __device__ inline float join_parts(const Worker& w, WeightType type, const float* part, uint32_t super_blocks,
                                    uint32_t tile, uint32_t row) {
     const float* parts = part + tile * super_blocks * kTileRows + row;
-    const bool scaled = kind_of(type) != ActivationKind::kA32P;
     float acc = 0.0F;
+    if (kind_of(type) == ActivationKind::kA32P) {
 #pragma unroll 8
-    for (uint32_t sb = 0; sb < super_blocks; ++sb) {
-        const float t = parts[sb * kTileRows];
-        acc = scaled ? __fmaf_rn(t, w.scale[sb], acc) : __fadd_rn(acc, t);
+        for (uint32_t sb = 0; sb < super_blocks; ++sb) acc = __fadd_rn(acc, parts[sb * kTileRows]);
+    } else {
+#pragma unroll 8
+        for (uint32_t sb = 0; sb < super_blocks; ++sb) {
+            acc = __fmaf_rn(parts[sb * kTileRows], w.scale[sb], acc);
+        }
     }
     return acc;
 }

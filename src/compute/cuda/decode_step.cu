@@ -105,14 +105,14 @@ __device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, R
 
 // Of a warp, logits that it has written: they are there, for the host too, before they are counted.
 __device__ void count_written(uint32_t* written, bool wrote) {
-    if (wrote) __threadfence_system();
+    if (wrote) asm volatile("fence.acq_rel.sys;" ::: "memory");
     __syncwarp();
     if (threadIdx.x % 32 != 0) return;
     asm volatile("red.release.cta.shared.add.u32 [%0], 1;" ::"r"(shared_address(written)) : "memory");
 }
 
 __device__ void write_note(const DecodeStep& args, uint32_t tiles) {
-    __threadfence_system();
+    asm volatile("fence.acq_rel.sys;" ::: "memory");
     asm volatile("st.relaxed.sys.global.b64 [%0], %1;" ::"l"(&args.note[blockIdx.x].word),
                  "l"(static_cast<uint64_t>(args.step) << 32 | tiles)
                  : "memory");
@@ -206,6 +206,11 @@ __device__ void run_phase(Worker& w, const DecodeStep& args, const StepLayer* la
                           StepShared<kHeadDim>& shared) {
     const PhaseInLayer plan = phase_in_layer(args, layers, index, phase);
     make_activations(w, plan.in, args.eps);
+    if (phase == Phase::kWo) prefetch_norm(w, layers[index].ffn_norm, args.d_model);
+    if (phase == Phase::kDown) {
+        const bool last = index + 1 == args.layers;
+        prefetch_norm(w, last ? args.output_norm : layers[index + 1].attn_norm, args.d_model);
+    }
     const PhaseShare share = shared.phase[static_cast<uint32_t>(phase)];
     const uint32_t pair = phase == Phase::kPair ? 1 : 0;
     multiply(w, plan.in.type, share.tiles, share.super_blocks, share.round_tiles,
