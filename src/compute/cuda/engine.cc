@@ -435,7 +435,7 @@ Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
                                                   spec_.norm_eps)));
         Linear args;
         args.products = 1;
-        args.product[0] = {weights_->output, b.logits.as<float>()};
+        args.product[0] = {weights_->output, goes_to_host(count) ? b.host_logits.as<float>() : b.logits.as<float>()};
         args.tokens = count;
         args.x = activations();
         args.fault = b.fault.as<uint32_t>();
@@ -453,9 +453,11 @@ Result<void> CudaEngine::copy_logits(const Pass& pass, size_t begin) {
     const size_t count = std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin);
     for (size_t row = 0; row < count; row += kPartRows) {
         const size_t size = std::min<size_t>(kPartRows, count - row) * vocab * sizeof(float);
-        DW_TRY(check("copy logits", cudaMemcpyAsync(buffers_.host_logits.as<float>() + row * vocab,
-                                                    buffers_.logits.as<float>() + row * vocab, size,
-                                                    cudaMemcpyDeviceToHost, stream_.get())));
+        if (!goes_to_host(count)) {
+            DW_TRY(check("copy logits", cudaMemcpyAsync(buffers_.host_logits.as<float>() + row * vocab,
+                                                        buffers_.logits.as<float>() + row * vocab, size,
+                                                        cudaMemcpyDeviceToHost, stream_.get())));
+        }
         DW_TRY(check("copy logits", cudaEventRecord(part_there_[row / kPartRows], stream_.get())));
     }
     return {};

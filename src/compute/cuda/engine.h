@@ -97,6 +97,8 @@ class CudaEngine final : public Engine {
     RopeStore rope(uint32_t layer, const Pass& pass) const;
     Result<void> feed_forward_block(uint32_t layer, const Pass& pass);
     Result<void> enqueue_logits(const Pass& pass, size_t begin);
+    // Logits of a few rows are written to the host's memory as they are made, of more copied.
+    static constexpr bool goes_to_host(size_t rows) { return rows <= 4; }
     // Their way to the host, in parts: while one travels, the one before is given out.
     Result<void> copy_logits(const Pass& pass, size_t begin);
     Result<void> deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);

@@ -46,7 +46,33 @@ __device__ float whole_float(const int32_t (&i)[4], uint32_t k) {
     return static_cast<float>(i[k]);
 }
 
-__device__ inline uint32_t in_every_byte(uint32_t x) { return x * 0x01010101U; }
+// Byte i of words in every byte, as a number, and as a number with sign; half i of words.
+template <uint32_t kWords>
+__device__ uint32_t in_every_byte(const uint32_t (&words)[kWords], uint32_t i) {
+    return __byte_perm(words[i / 4], 0, i % 4 * 0x1111U);
+}
+template <uint32_t kWords>
+__device__ int32_t byte_at(const uint32_t (&words)[kWords], uint32_t i) {
+    return static_cast<int32_t>(__byte_perm(words[i / 4], 0, 0x4440U + i % 4));
+}
+template <uint32_t kWords>
+__device__ int32_t signed_byte_at(const uint32_t (&words)[kWords], uint32_t i) {
+    return static_cast<int32_t>(words[i / 4] << (24 - i % 4 * 8)) >> 24;
+}
+template <uint32_t kWords>
+__device__ uint16_t half_at(const uint32_t (&words)[kWords], uint32_t i) {
+    return static_cast<uint16_t>(i % 2 == 0 ? words[i / 2] & 0xFFFFU : words[i / 2] >> 16);
+}
+
+// A row's scales, of 8 or 16 bytes.
+__device__ inline void load_row(const void* row, uint32_t (&words)[2]) {
+    const uint2 two = *static_cast<const uint2*>(row);
+    words[0] = two.x;
+    words[1] = two.y;
+}
+__device__ inline void load_row(const void* row, uint32_t (&words)[4]) {
+    words_of(*static_cast<const uint4*>(row), words);
+}
 
 // t[tile of rows][tile of 8 columns][output of the lane]; columns(j, n) is the lane's operand of group j and tile n.
 template <ActivationKind kKind, uint32_t kM, uint32_t kN>
@@ -57,7 +83,16 @@ __device__ void multiply_groups(const Record<kType>* const (&record)[kM], const 
                                 Partials<kKind, kM, kN>& t) {
     constexpr uint32_t kOutputs = kLaneOutputs<kKind>;
     const uint32_t lane = threadIdx.x % 32;
-    const uint32_t g = lane / 4;
+    uint32_t scales[kM][2][4];  // of rows g and g + 8, 8 halves
+    uint32_t minima[kM][2][4];
+#pragma unroll
+    for (uint32_t m = 0; m < kM; ++m) {
+#pragma unroll
+        for (uint32_t i = 0; i < 2; ++i) {
+            load_row(record[m]->d[lane / 4 + 8 * i], scales[m][i]);
+            if constexpr (Record<kType>::kHasMin) load_row(record[m]->m[lane / 4 + 8 * i], minima[m][i]);
+        }
+    }
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) {
         uint2 b[kN];
@@ -66,7 +101,8 @@ __device__ void multiply_groups(const Record<kType>* const (&record)[kM], const 
         for (uint32_t n = 0; n < kN; ++n) {
             b[n] = columns(j, n);
             if constexpr (!Record<kType>::kHasMin) continue;
-            const uint32_t ones[4] = {in_every_byte(1), in_every_byte(1), in_every_byte(1), in_every_byte(1)};
+            constexpr uint32_t kOnes = 0x01010101U;
+            const uint32_t ones[4] = {kOnes, kOnes, kOnes, kOnes};
             int32_t i[4] = {};
             mma_s8s8(i, ones, b[n].x, b[n].y);
 #pragma unroll
@@ -76,12 +112,12 @@ __device__ void multiply_groups(const Record<kType>* const (&record)[kM], const 
         for (uint32_t m = 0; m < kM; ++m) {
             uint32_t a[4];
             operand_of<kType>(*record[m], lane, j, a);
-            const float d[2] = {scale_of_operand<kType>(record[m]->d[g][j]),
-                                scale_of_operand<kType>(record[m]->d[g + 8][j])};
+            const float d[2] = {scale_of_operand<kType>(half_at(scales[m][0], j)),
+                                scale_of_operand<kType>(half_at(scales[m][1], j))};
             float min[2] = {};
             if constexpr (Record<kType>::kHasMin) {
-                min[0] = half_of(record[m]->m[g][j]);
-                min[1] = half_of(record[m]->m[g + 8][j]);
+                min[0] = half_of(half_at(minima[m][0], j));
+                min[1] = half_of(half_at(minima[m][1], j));
             }
 #pragma unroll
             for (uint32_t n = 0; n < kN; ++n) {
@@ -99,19 +135,34 @@ __device__ void multiply_groups(const Record<kType>* const (&record)[kM], const 
     }
 }
 
+// A lane's rows' integer scales and minima.
+template <WeightType kType>
+struct IntegerScales {
+    uint32_t scale[2][kType == WeightType::kQ6_K ? 4 : 2];
+    uint32_t min[2][2];
+
+    __device__ void load(const Record<kType>& record) {
+        const uint32_t g = threadIdx.x % 32 / 4;
+#pragma unroll
+        for (uint32_t i = 0; i < 2; ++i) {
+            load_row(record.scale[g + 8 * i], scale[i]);
+            if constexpr (Record<kType>::kHasMin) load_row(record.min[g + 8 * i], min[i]);
+        }
+    }
+};
+
 // Adds group j of one tile of rows, its integers times the groups' integer scales, to sum, and the minima times the
 // activations to minima.
 template <WeightType kType, uint32_t kN>
-__device__ void add_scaled_group(const Record<kType>& record, uint32_t j, const uint2 (&b)[kN], int32_t (&sum)[kN][4],
-                                 int32_t (&minima)[kN][4]) {
-    const uint32_t lane = threadIdx.x % 32;
-    const uint32_t g = lane / 4;
+__device__ void add_scaled_group(const Record<kType>& record, const IntegerScales<kType>& scales, uint32_t j,
+                                 const uint2 (&b)[kN], int32_t (&sum)[kN][4], int32_t (&minima)[kN][4]) {
     uint32_t a[4];
-    operand_of<kType>(record, lane, j, a);
+    operand_of<kType>(record, threadIdx.x % 32, j, a);
     if constexpr (kType == WeightType::kQ6_K) {
 #pragma unroll
         for (uint32_t half = 0; half < 2; ++half) {
-            const int32_t scale[2] = {record.scale[g][2 * j + half], record.scale[g + 8][2 * j + half]};
+            const int32_t scale[2] = {signed_byte_at(scales.scale[0], 2 * j + half),
+                                      signed_byte_at(scales.scale[1], 2 * j + half)};
 #pragma unroll
             for (uint32_t n = 0; n < kN; ++n) {
                 int32_t i[4] = {};
@@ -121,7 +172,7 @@ __device__ void add_scaled_group(const Record<kType>& record, uint32_t j, const 
             }
         }
     } else {
-        const int32_t scale[2] = {record.scale[g][j], record.scale[g + 8][j]};
+        const int32_t scale[2] = {byte_at(scales.scale[0], j), byte_at(scales.scale[1], j)};
 #pragma unroll
         for (uint32_t n = 0; n < kN; ++n) {
             int32_t i[4] = {};
@@ -131,8 +182,8 @@ __device__ void add_scaled_group(const Record<kType>& record, uint32_t j, const 
         }
     }
     if constexpr (Record<kType>::kHasMin) {
-        const uint32_t upper = in_every_byte(record.min[g][j]);
-        const uint32_t lower = in_every_byte(record.min[g + 8][j]);
+        const uint32_t upper = in_every_byte(scales.min[0], j);
+        const uint32_t lower = in_every_byte(scales.min[1], j);
         const uint32_t min[4] = {upper, lower, upper, lower};
 #pragma unroll
         for (uint32_t n = 0; n < kN; ++n) mma_s8s8(minima[n], min, b[n].x, b[n].y);
@@ -144,13 +195,16 @@ __device__ void multiply_super_block(const Record<kType>* const (&record)[kM], c
                                      Partials<kKind, kM, kN>& t) {
     int32_t sum[kM][kN][4] = {};
     int32_t minima[kM][kN][4] = {};
+    IntegerScales<kType> scales[kM];
+#pragma unroll
+    for (uint32_t m = 0; m < kM; ++m) scales[m].load(*record[m]);
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) {
         uint2 b[kN];
 #pragma unroll
         for (uint32_t n = 0; n < kN; ++n) b[n] = columns(j, n);
 #pragma unroll
-        for (uint32_t m = 0; m < kM; ++m) add_scaled_group<kType>(*record[m], j, b, sum[m], minima[m]);
+        for (uint32_t m = 0; m < kM; ++m) add_scaled_group<kType>(*record[m], scales[m], j, b, sum[m], minima[m]);
     }
     const uint32_t g = threadIdx.x % 32 / 4;
 #pragma unroll
@@ -177,9 +231,11 @@ __device__ void multiply_super_block(const Record<kType>* const (&record)[kM], c
 template <uint32_t kM, uint32_t kN, class Columns>
 __device__ void multiply_w16(const Record<WeightType::kW16>* const (&record)[kM], const Columns& columns,
                              Partials<ActivationKind::kA16, kM, kN>& t) {
+    // Where there are few sums, two of each, so that an mma need not wait for the one before.
+    constexpr uint32_t kChains = kM * kN == 1 ? 2 : 1;
     const uint32_t lane = threadIdx.x % 32;
-    int32_t high[kM][kN][4] = {};
-    int32_t low[kM][kN][4] = {};
+    int32_t high[kM][kN][kChains][4] = {};
+    int32_t low[kM][kN][kChains][4] = {};
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) {
         uint2 b[kN];
@@ -190,10 +246,10 @@ __device__ void multiply_w16(const Record<WeightType::kW16>* const (&record)[kM]
             uint32_t a[4];
             words_of(record[m]->high[j][lane], a);
 #pragma unroll
-            for (uint32_t n = 0; n < kN; ++n) mma_s8s8(high[m][n], a, b[n].x, b[n].y);
+            for (uint32_t n = 0; n < kN; ++n) mma_s8s8(high[m][n][j % kChains], a, b[n].x, b[n].y);
             words_of(record[m]->low[j][lane], a);
 #pragma unroll
-            for (uint32_t n = 0; n < kN; ++n) mma_s8s8(low[m][n], a, b[n].x, b[n].y);
+            for (uint32_t n = 0; n < kN; ++n) mma_s8s8(low[m][n][j % kChains], a, b[n].x, b[n].y);
         }
     }
 #pragma unroll
@@ -202,10 +258,17 @@ __device__ void multiply_w16(const Record<WeightType::kW16>* const (&record)[kM]
 #pragma unroll
         for (uint32_t n = 0; n < kN; ++n) {
 #pragma unroll
-            for (uint32_t k = 0; k < 4; ++k) low[m][n][k] += 256 * high[m][n][k];
+            for (uint32_t k = 0; k < 4; ++k) {
+#pragma unroll
+                for (uint32_t c = 1; c < kChains; ++c) {
+                    high[m][n][0][k] += high[m][n][c][k];
+                    low[m][n][0][k] += low[m][n][c][k];
+                }
+                low[m][n][0][k] += 256 * high[m][n][0][k];
+            }
 #pragma unroll
             for (uint32_t k = 0; k < 2; ++k) {
-                t[m][n][k] = __fmul_rn(scale[k], whole_float<ActivationKind::kA16>(low[m][n], k));
+                t[m][n][k] = __fmul_rn(scale[k], whole_float<ActivationKind::kA16>(low[m][n][0], k));
             }
         }
     }
