@@ -16,6 +16,7 @@ void add_demo(CLI::App& app, int& exit_code);
 void add_demo_worker(CLI::App& app, int& exit_code);  // hidden: one process of the demo
 void add_chain(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
+void add_load(CLI::App& app, int& exit_code);
 void add_synth(CLI::App& app, int& exit_code);
 void add_logits(CLI::App& app, int& exit_code);
 void add_tokenize(CLI::App& app, int& exit_code);

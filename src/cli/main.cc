@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
     add_inspect(app, exit_code);
     add_chain(app, exit_code);
     add_bench(app, exit_code);
+    add_load(app, exit_code);
     add_synth(app, exit_code);
     add_logits(app, exit_code);
     add_tokenize(app, exit_code);

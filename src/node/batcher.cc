@@ -72,6 +72,8 @@ void Batcher::plan_all(Report& report) {
     bool held_back = false;  // by an older prompt that has waited for blocks for long: those that get free are for it
     for (const Wish& wish : wishing_) {
         const bool begins = !wish.candidate.decodes && !wish.member->began_;
+        while (begins && !held_back && !has_blocks(wish) && make_room_ && make_room_()) {
+        }
         if (!begins || (!held_back && has_blocks(wish))) {
             candidates.push_back(wish.candidate);
             admitted.push_back(&wish);
@@ -86,7 +88,9 @@ void Batcher::plan_all(Report& report) {
         const Wish& wish = *admitted[grant.candidate];
         const uint32_t chunks = std::max(grant.tokens / kChunk, 1U) * kChunk;
         const uint32_t tokens = grant.tokens == wish.candidate.pending ? chunks + kChunk : chunks;
-        if (!plan(wish, tokens, FullPool::kWait, report)) ++report.no_blocks;
+        if (plan(wish, tokens, FullPool::kWait, report)) continue;
+        if (make_room_ && make_room_() && plan(wish, tokens, FullPool::kWait, report)) continue;
+        ++report.no_blocks;
     }
 }
 

@@ -2,8 +2,8 @@
 // Who is in a step is the policy's to say (step_policy.h); no choice changes a bit of what anybody gets.
 //
 // When KV blocks run out: a prompt begins only where there are blocks for all of it and one for each decode; who finds
-// none waits for others to end. When nobody can go on, idle memory is asked for (set_make_room), and when there is none
-// either, one fails: the member that came last. The others go on.
+// none asks for idle memory (set_make_room), and waits for others to end. When nobody can go on, one fails: the member
+// that came last. The others go on.
 //
 // Threads: the engine's submitting thread. Lifetime: the engine outlives the batcher, members outlive the call.
 #pragma once
@@ -46,7 +46,8 @@ class Batcher {
   public:
     Batcher(compute::Engine& engine, const StepLimits& limits) : engine_(engine), batch_(engine), limits_(limits) {}
 
-    // Asked when nobody can go on for want of blocks: frees some that no member needs now, and says whether it did.
+    // Asked when somebody cannot go on for want of blocks: frees some that no member needs now, and says whether it
+    // did.
     void set_make_room(std::function<bool()> make_room) { make_room_ = std::move(make_room); }
 
     struct Report {

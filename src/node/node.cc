@@ -1,29 +1,16 @@
 #include "node/node.h"
 
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 
+#include "compute/cpu/thread_pool.h"
 #include "file/fd.h"
 #include "file/private_file.h"
 #include "node/builtin.h"
+#include "node/stopwatch.h"
 
 namespace driftwood::node {
 namespace {
-
-// Measures how long parts of a longer job take.
-class Stopwatch {
-  public:
-    int64_t lap_ns() {
-        const auto now = std::chrono::steady_clock::now();
-        const auto lap = std::chrono::duration_cast<std::chrono::nanoseconds>(now - last_).count();
-        last_ = now;
-        return lap;
-    }
-
-  private:
-    std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 std::string import_directory() {
     const char* runtime = std::getenv("XDG_RUNTIME_DIR");
@@ -101,7 +88,8 @@ Result<std::unique_ptr<Node>> Node::create(const NodeOptions& options, Clock& cl
                                                      .module_cache = module_cache(options.module_cache)}));
     DW_ASSIGN(node->model_, load_model(options.model, options.activations));
     DW_ASSIGN(node->engine_, compute::make_engine(options.engine, node->model_->spec(), {.threads = options.threads}));
-    node->blocks_ = std::make_unique<session::BlockRefs>(node->engine_->pool());
+    node->blocks_ = std::make_unique<session::BlockRefs>(
+        node->engine_->pool(), options.threads != 0 ? options.threads : compute::available_cores());
     DW_ASSIGN(node->device_, compute::make_device(options.device, options.threads));
     return node;
 }

@@ -4,16 +4,19 @@
 #include <string>
 #include <vector>
 
+#include "actor/limits.h"
 #include "base/check.h"
 #include "base/fp_environment.h"
+#include "node/stopwatch.h"
 
 namespace driftwood::node {
 
 using Kind = actor::Step::Kind;
 
-Scheduler::Scheduler(compute::Engine& engine, const SchedulerOptions& options, Perform perform)
+Scheduler::Scheduler(compute::Engine& engine, const SchedulerOptions& options, Perform perform, Parking* parking)
     : options_(options),
       perform_(std::move(perform)),
+      parking_(parking),
       batcher_(engine, options.step),
       threads_(options.threads != 0 ? options.threads : compute::available_cores(),
                [] { FpEnvironment::enter(Subnormals::kKeep); }) {}
@@ -24,28 +27,101 @@ Result<Scheduler::Key> Scheduler::add(LiveActor actor) {
                                             " actors: that is the limit; wait until one is removed");
     }
     const Key key = next_key_++;
-    Slot slot{.key = key, .live = std::move(actor), .member = nullptr};
-    slot.member =
-        std::make_unique<ActorMember>(*slot.live.actor, [this, key](const actor::Step& step) { perform_(key, step); });
-    actors_.emplace(key, std::move(slot));
+    Slot& slot = actors_[key];
+    slot.key = key;
+    slot.live = std::move(actor);
+    slot.used = rounds_;
+    attach(slot);
     return key;
+}
+
+void Scheduler::attach(Slot& slot) {
+    slot.member = std::make_unique<ActorMember>(
+        *slot.live.actor, [this, key = slot.key](const actor::Step& step) { perform_(key, step); });
 }
 
 LiveActor Scheduler::remove(Key key) {
     const auto found = actors_.find(key);
     CHECK(found != actors_.end());
+    if (parked(key)) parking_->forget(key);
     LiveActor live = std::move(found->second.live);
     actors_.erase(found);
     return live;
 }
 
+actor::Actor& Scheduler::at(Key key) {
+    CHECK(!parked(key));
+    return *actors_.at(key).live.actor;
+}
+
+Result<void> Scheduler::send(Key key, std::string_view message) {
+    Slot& slot = actors_.at(key);
+    slot.used = rounds_;
+    if (slot.live.actor) return slot.live.actor->send(message);
+    if (slot.inbox.size() >= actor::kMaxMailboxMessages || message.size() > actor::kMaxMessageBytes) {
+        return error(ErrorCode::kLimit, "[node.send] the actor is parked and has " + std::to_string(slot.inbox.size()) +
+                                            " messages; this one has " + std::to_string(message.size()) +
+                                            " bytes: the limits are " + std::to_string(actor::kMaxMailboxMessages) +
+                                            " and " + std::to_string(actor::kMaxMessageBytes));
+    }
+    slot.inbox.emplace_back(message);
+    return {};
+}
+
+bool Scheduler::make_room(Round& round) {
+    Slot* oldest = nullptr;
+    for (auto& [key, slot] : actors_) {
+        if (!slot.live.actor || slot.stays) continue;
+        actor::Actor& actor = *slot.live.actor;
+        if (actor.state() != actor::Actor::State::kWaiting || !actor.listens() || actor.next_timer_in_ns()) continue;
+        const auto sessions = actor.sessions();
+        const bool holds = std::any_of(sessions.begin(), sessions.end(),
+                                       [](const session::Session* session) { return !session->blocks().empty(); });
+        if (holds && (oldest == nullptr || slot.used < oldest->used)) oldest = &slot;
+    }
+    if (parking_ == nullptr || oldest == nullptr) return false;
+    oldest->member.reset();
+    if (!parking_->park(oldest->key, oldest->live).ok()) {
+        oldest->stays = true;
+        attach(*oldest);
+        return make_room(round);
+    }
+    ++round.parked;
+    return true;
+}
+
+void Scheduler::fetch_parked(Round& round) {
+    for (auto& [key, slot] : actors_) {
+        if (slot.live.actor || slot.inbox.empty()) continue;
+        auto live = parking_->fetch(key);
+        while (!live.ok() && live.error().code == ErrorCode::kLimit && make_room(round)) live = parking_->fetch(key);
+        if (!live.ok()) {
+            if (live.error().code == ErrorCode::kLimit) continue;  // until others give blocks back
+            actor::Step step;
+            step.error = std::move(live).error();
+            slot.inbox.clear();
+            perform_(key, step);
+            continue;
+        }
+        slot.live = std::move(live).value();
+        attach(slot);
+        ++round.fetched;
+        for (const std::string& message : std::exchange(slot.inbox, {})) {
+            const auto sent = slot.live.actor->send(message);
+            CHECK(sent.ok());  // its mailbox was empty: it waited for a message
+        }
+    }
+}
+
 bool Scheduler::run_turns(Round& round) {
     bool stepped = false;
     for (auto& [key, slot] : actors_) {
+        if (!slot.live.actor) continue;
         for (; slot.host_steps < options_.host_steps; ++slot.host_steps) {
             const Kind next = slot.live.actor->next();
             if (next != Kind::kTurn && next != Kind::kTensor) break;
             perform_(key, slot.live.actor->step());
+            slot.used = rounds_;
             if (next == Kind::kTensor) slot.host_steps = options_.host_steps - 1;  // it may take as long as all turns
             ++round.host_steps;
             stepped = true;
@@ -57,7 +133,8 @@ bool Scheduler::run_turns(Round& round) {
 bool Scheduler::run_samples(Round& round) {
     std::vector<Slot*> sampling;
     for (auto& [key, slot] : actors_) {
-        if (slot.host_steps >= options_.host_steps || slot.live.actor->next() != Kind::kSample) continue;
+        if (!slot.live.actor || slot.host_steps >= options_.host_steps || slot.live.actor->next() != Kind::kSample)
+            continue;
         ++slot.host_steps;
         sampling.push_back(&slot);
     }
@@ -72,26 +149,37 @@ bool Scheduler::run_samples(Round& round) {
 
 Scheduler::Round Scheduler::round() {
     Round round;
+    ++rounds_;
+    fetch_parked(round);
     for (auto& [key, slot] : actors_) {
         slot.host_steps = 0;
-        slot.live.actor->wake();
+        if (slot.live.actor) slot.live.actor->wake();
     }
+    Stopwatch watch;
     bool more = true;
     while (more) {
         more = run_turns(round);
+        round.turns_ns += watch.lap_ns();
         more = run_samples(round) || more;
+        round.samples_ns += watch.lap_ns();
     }
     std::vector<BatchMember*> members;
     members.reserve(actors_.size());
-    for (auto& [key, slot] : actors_) members.push_back(slot.member.get());
+    for (auto& [key, slot] : actors_) {
+        if (slot.live.actor) members.push_back(slot.member.get());
+    }
+    batcher_.set_make_room([&] { return make_room(round); });
     round.forward = batcher_.step(members);
-    round.worked = round.host_steps > 0 || round.forward.members > 0;
+    batcher_.set_make_room({});
+    round.forward_ns = watch.lap_ns();
+    round.worked = round.host_steps > 0 || round.forward.members > 0 || round.parked > 0 || round.fetched > 0;
     return round;
 }
 
 std::optional<int64_t> Scheduler::next_timer_in_ns() {
     std::optional<int64_t> first;
     for (auto& [key, slot] : actors_) {
+        if (!slot.live.actor) continue;
         if (const auto timer = slot.live.actor->next_timer_in_ns()) first = std::min(first.value_or(INT64_MAX), *timer);
     }
     return first;

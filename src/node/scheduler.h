@@ -17,11 +17,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "compute/cpu/thread_pool.h"
 #include "node/batcher.h"
 #include "node/node.h"
+#include "node/parking.h"
 
 namespace driftwood::node {
 
@@ -39,21 +42,29 @@ class Scheduler {
     // scheduler.
     using Perform = std::function<void(Key, const actor::Step&)>;
 
-    Scheduler(compute::Engine& engine, const SchedulerOptions& options, Perform perform);
+    // `parking` outlives the scheduler; null: actors stay where they are.
+    Scheduler(compute::Engine& engine, const SchedulerOptions& options, Perform perform, Parking* parking = nullptr);
 
     // kLimit when there are max_actors.
     Result<Key> add(LiveActor actor);
-    // The actor as it is between two steps, to be frozen, kept or dropped. Preconditions here and below: the key is of
-    // an actor that was added and not removed.
+    // The actor as it is between two steps, to be frozen, kept or dropped; nothing of one that is parked, whose image
+    // goes. Preconditions here and below: the key is of an actor that was added and not removed.
     LiveActor remove(Key key);
-    actor::Actor& at(Key key) { return *actors_.at(key).live.actor; }
-    // As Actor::send: kLimit when its mailbox is full.
-    Result<void> send(Key key, std::string_view message) { return at(key).send(message); }
+    actor::Actor& at(Key key);  // precondition: it is not parked
+    bool parked(Key key) const { return actors_.at(key).live.actor == nullptr; }
+    // As Actor::send: kLimit when its mailbox is full. A parked actor is thawed first; until there is room for it, its
+    // messages wait.
+    Result<void> send(Key key, std::string_view message);
 
     struct Round {
         bool worked = false;  // somebody did something; else all wait
+        uint32_t parked = 0;  // in this round
+        uint32_t fetched = 0;
         uint32_t host_steps = 0;
         Batcher::Report forward;
+        int64_t turns_ns = 0;  // of a monotonic clock: turns and tensors, samples, the engine's step
+        int64_t samples_ns = 0;
+        int64_t forward_ns = 0;
     };
     Round round();
     // Until the first timer of any actor is due; nothing if none is set.
@@ -67,17 +78,27 @@ class Scheduler {
         Key key = 0;
         LiveActor live;
         std::unique_ptr<ActorMember> member;
-        uint32_t host_steps = 0;  // in this round
+        uint32_t host_steps = 0;         // in this round
+        uint64_t used = 0;               // the round in which it last stepped or was sent something
+        std::vector<std::string> inbox;  // of a parked one
+        bool stays = false;              // an image of it could not be written
     };
+    void attach(Slot& slot);
+    // Parks the idle actor that was used longest ago; whether there was one.
+    bool make_room(Round& round);
+    // Thaws parked actors that have been sent something, as far as there is room.
+    void fetch_parked(Round& round);
     // One pass over all actors; whether any stepped.
     bool run_turns(Round& round);
     bool run_samples(Round& round);
 
     SchedulerOptions options_;
     Perform perform_;
+    Parking* parking_;
     Batcher batcher_;
     compute::LazyPool threads_;
     Key next_key_ = 1;
+    uint64_t rounds_ = 0;
     std::map<Key, Slot> actors_;
 };
 

@@ -1,5 +1,6 @@
 // Reference counts of an engine's KV blocks: sessions share immutable blocks, the last holder gives a block back.
-// One per engine, outlives every session that uses it. Threads: the engine's submitting thread.
+// One per engine, outlives every session that uses it. It also has the helpers with which sessions check the hashes of
+// what they adopted, a long conversation's in milliseconds. Threads: the engine's submitting thread.
 #pragma once
 
 #include <cstdint>
@@ -7,14 +8,16 @@
 #include <vector>
 
 #include "base/result.h"
+#include "compute/cpu/thread_pool.h"
 #include "compute/kv.h"
 
 namespace driftwood::session {
 
 class BlockRefs {
   public:
-    explicit BlockRefs(compute::KvPool& pool) : pool_(pool) {}
+    explicit BlockRefs(compute::KvPool& pool, uint32_t threads = 1) : pool_(pool), helpers_(threads, [] {}) {}
     compute::KvPool& pool() { return pool_; }
+    compute::LazyPool& helpers() { return helpers_; }
 
     Result<compute::BlockId> allocate();  // count 1
     // As KvPool::adopt; count 1 each.
@@ -30,6 +33,7 @@ class BlockRefs {
 
     compute::KvPool& pool_;
     std::vector<uint32_t> counts_;  // by block; 0: the pool's
+    compute::LazyPool helpers_;
 };
 
 // How many blocks hold this many tokens.

@@ -1,6 +1,7 @@
 #include "session/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -28,18 +29,35 @@ struct Candidate {
 // The better first; ties to the lower id.
 bool better(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; }
 
+// The best token, the first of equals. In lanes, which compilers turn into vectors: a vocabulary is long, and every
+// session of a step has one to look through.
 Result<uint32_t> greedy(std::span<const float> logits) {
-    uint32_t best = 0;
-    for (uint32_t id = 0; id < logits.size(); ++id) {
-        const float logit = logits[id];
-        if (std::isnan(logit) || logit == std::numeric_limits<float>::infinity()) {
-            return error(ErrorCode::kNotFinite,
-                         "[session.sample] the logit of token " + std::to_string(id) + " is not finite");
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    constexpr size_t kLanes = 16;
+    std::array<float, kLanes> most;
+    std::array<uint32_t, kLanes> bad{};
+    most.fill(-kInfinity);
+    const size_t whole = logits.size() / kLanes * kLanes;
+    for (size_t at = 0; at < whole; at += kLanes) {
+        const float* const x = logits.data() + at;
+        for (size_t lane = 0; lane < kLanes; ++lane) {
+            most[lane] = x[lane] > most[lane] ? x[lane] : most[lane];
+            bad[lane] |= x[lane] < kInfinity ? 0U : 1U;  // a NaN is less than nothing
         }
-        if (logit > logits[best]) best = id;
     }
-    if (std::isinf(logits[best])) return error(ErrorCode::kNotFinite, "[session.sample] no token is allowed");
-    return best;
+    bool finite = std::all_of(bad.begin(), bad.end(), [](uint32_t lane) { return lane == 0; });
+    float best = *std::max_element(most.begin(), most.end());
+    for (const float x : logits.subspan(whole)) {
+        best = x > best ? x : best;
+        finite = finite && x < kInfinity;
+    }
+    if (!finite) {
+        const auto found = std::find_if(logits.begin(), logits.end(), [](float x) { return !(x < kInfinity); });
+        return error(ErrorCode::kNotFinite, "[session.sample] the logit of token " +
+                                                std::to_string(found - logits.begin()) + " is not finite");
+    }
+    if (std::isinf(best)) return error(ErrorCode::kNotFinite, "[session.sample] no token is allowed");
+    return static_cast<uint32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
 }
 
 uint64_t sum_of_weights(std::span<const Candidate> candidates) {
