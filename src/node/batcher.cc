@@ -16,7 +16,7 @@ constexpr uint32_t kChunk = compute::kBlockTokens;  // what a session takes of a
 }  // namespace
 
 StepLimits step_limits(std::string_view engine) {
-    if (engine == "cuda") return {.decode_tokens = 256, .prompt_tokens = 512, .prompt_alone = 2048, .patience = 16};
+    if (engine == "cuda") return {.decode_tokens = 256, .prompt_tokens = 256, .prompt_alone = 2048, .patience = 16};
     return {.decode_tokens = 256, .prompt_tokens = kChunk, .prompt_alone = 512, .patience = 16};
 }
 

@@ -79,8 +79,8 @@ class Bytes {
         if constexpr (where == Where::kDevice) cudaFree(data_);
         if constexpr (where == Where::kPinned) cudaFreeHost(data_);
     }
-    // Holds at least `size` bytes from here on; what was there before is gone if it had to grow. Who grows once will grow
-    // again (a batch, one row at a time), and pinning memory takes longer than a step: so by half at least.
+    // Holds at least `size` bytes from here on; what was there before is gone if it had to grow. Who grows once will
+    // grow again (a batch, one row at a time), and pinning memory takes longer than a step: so by half at least.
     Result<void> hold(size_t size) {
         if (size <= size_) return {};
         if (size_ > 0) size = std::max(size, size_ + size_ / 2);
