@@ -1,8 +1,6 @@
 // What a load or a wake measured, for people and as JSON.
 #include <algorithm>
 #include <cstdio>
-#include <functional>
-#include <numeric>
 
 #include "cli/load.h"
 

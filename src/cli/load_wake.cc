@@ -1,8 +1,9 @@
 // From an image to the first token, on a node that runs: the parts of a thaw, each by itself.
+#include <unistd.h>
+
 #include <filesystem>
 
 #include "cli/load.h"
-#include "file/private_file.h"
 #include "node/builtin.h"
 #include "node/stopwatch.h"
 

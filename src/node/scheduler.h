@@ -44,6 +44,8 @@ class Scheduler {
 
     // `parking` outlives the scheduler; null: actors stay where they are.
     Scheduler(compute::Engine& engine, const SchedulerOptions& options, Perform perform, Parking* parking = nullptr);
+    Scheduler(const Scheduler&) = delete;
+    Scheduler& operator=(const Scheduler&) = delete;
 
     // kLimit when there are max_actors.
     Result<Key> add(LiveActor actor);
