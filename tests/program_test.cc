@@ -390,6 +390,23 @@ std::vector<uint8_t> small_guest(bool complete) {
     return bytes;
 }
 
+TEST(ProgramTest, doctor_says_how_an_engine_divides_its_memory) {
+    const Json plan = driftwood_json("doctor --device reference");
+    EXPECT_EQ(plan["engine"], "reference");
+    ASSERT_EQ(plan["memory"].size(), 2U);
+    EXPECT_EQ(plan["memory"][0]["what"], "weights");
+    EXPECT_GT(plan["memory"][0]["bytes"], 1'000'000);
+    EXPECT_EQ(plan["memory"][1]["bytes"].get<uint64_t>(),
+              plan["blocks"].get<uint64_t>() * plan["block_bytes"].get<uint64_t>());
+    EXPECT_GT(plan["conversations"], 0);
+    // A card, or a message that says what is missing.
+    const Outcome card = driftwood("doctor --device cuda");
+    EXPECT_TRUE(card.exit_code == 0 || card.output.find("needs") != std::string::npos) << card.output;
+    EXPECT_EQ(driftwood("doctor").exit_code, 2);
+    EXPECT_EQ(driftwood("doctor x.wasm --device cuda").exit_code, 2);
+    EXPECT_EQ(driftwood("doctor x.wasm --model demo").exit_code, 2);
+}
+
 TEST(ProgramTest, doctor_says_whether_a_guest_would_run_and_why_not) {
     const file::TestDirectory directory;
     file::write_all(directory.file("good.wasm"), small_guest(true));

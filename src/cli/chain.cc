@@ -25,6 +25,7 @@ struct DeviceRow {
 constexpr DeviceRow kDevices[] = {
     {"reference", 512},  // defines the bits one operation at a time: 2048 takes a minute
     {"cpu", 2048},
+    {"cuda", 2048},
 };
 
 struct ChainOptions {
@@ -85,16 +86,22 @@ Result<std::unique_ptr<node::Node>> make_node(const ChainOptions& options, const
     return node::Node::create(node, clock, entropy);
 }
 
+bool is_available(std::string_view name) {
+    return std::ranges::any_of(compute::devices(),
+                               [&](const auto& info) { return info.name == name && info.available; });
+}
+
 Result<Json> measure_device(const ChainOptions& options, const DeviceRow& row, LabOptions lab) {
     SystemClock clock;
     SystemEntropy entropy;
     DW_ASSIGN(const auto node, make_node(options, row.name, clock, entropy));
     DW_ASSIGN(LabGuest guest, LabGuest::create(*node));
     lab.gemm_sizes = sizes_for(options, row);
-    Json device = {{"device", node->device().name()}};
-    device.update(lab_pointers(guest, node->device()));
+    Json device = {{"device", node->device().name()}, {"stages", node->device().stages()}};
     DW_ASSIGN(device["gemm"], lab_gemm(guest, node->device(), lab));
     DW_ASSIGN(device["resident"], lab_copies(guest, node->device(), lab));
+    device.update(lab_pointers(guest, node->device()));  // after its use: a card knows registered memory alone
+    device.update(lab_traffic(node->device()));
     return device;
 }
 
@@ -126,7 +133,7 @@ Result<Json> chain(const ChainOptions& options) {
     for (const DeviceRow& row : kDevices) {
         const bool wanted =
             options.devices.empty() || std::ranges::find(options.devices, row.name) != options.devices.end();
-        if (!wanted) continue;
+        if (!wanted || (options.devices.empty() && !is_available(row.name))) continue;
         DW_ASSIGN(Json device, measure_device(options, row, lab));
         devices.push_back(std::move(device));
     }

@@ -50,6 +50,9 @@ class LabGuest {
 // Where guest, Region and device see the same byte of `guest`'s memory: {guest_pointer, …, pointer_identity}.
 Json lab_pointers(LabGuest& guest, const compute::Device& device);
 
+// What crossed the bus to a device with memory of its own: {bus: {…}}; nothing otherwise.
+Json lab_traffic(const compute::Device& device);
+
 // Products of each size, asked for by the guest, in place and through an explicit copy: times, errors, bits.
 Result<Json> lab_gemm(LabGuest& guest, compute::Device& device, const LabOptions& options);
 

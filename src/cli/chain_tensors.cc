@@ -6,6 +6,7 @@
 
 #include "cli/chain_lab.h"
 #include "cli/process_memory.h"
+#include "memory/available.h"
 
 namespace driftwood::cli {
 namespace {
@@ -77,8 +78,15 @@ struct Product {
     compute::Gemm gemm(uint64_t a, uint64_t b, uint64_t c) const {
         return {.a_offset = a, .b_offset = b, .c_offset = c, .m = n, .n = n, .k = n, .lda = n, .ldb = n, .ldc = n};
     }
-    Result<void> in_place() { return device.gemm(guest.memory(), gemm(at.a, at.b, at.c)); }
+    compute::Gemm in_guest() const { return gemm(at.a, at.b, at.c); }
+    Result<void> in_place() { return device.gemm(guest.memory(), in_guest(), compute::Path::kInPlace); }
+    // By the device itself where it has memory to copy to.
     Result<void> copied(uint8_t* c) {
+        if (device.stages()) {
+            DW_TRY(device.gemm(guest.memory(), in_guest(), compute::Path::kStaged));
+            std::memcpy(c, floats(at.c), bytes());
+            return {};
+        }
         std::memcpy(copy.base(), floats(at.a), bytes());
         std::memcpy(copy.base() + bytes(), floats(at.b), bytes());
         DW_TRY(device.gemm(copy, gemm(0, bytes(), 2 * bytes())));
@@ -92,15 +100,25 @@ Result<Json> time_product(Product& product) {
     std::vector<double> in_place, copied;
     std::vector<uint8_t> c(product.bytes());
     DW_TRY(product.copied(c.data()));  // the copy's pages are there before it is timed
+    uint64_t in_place_bytes = 0, copied_bytes = 0;
+    const auto crossed = [&] {
+        const compute::BusTraffic traffic = product.device.traffic();
+        return traffic.to_device + traffic.from_device;
+    };
     const int64_t begin = monotonic_ns();
     while (in_place.size() < kFewestRounds || (ms_since(begin) < kEnoughMs && in_place.size() < 100)) {
+        const uint64_t before = crossed();
         int64_t start = monotonic_ns();
         DW_TRY(product.in_place());
         in_place.push_back(ms_since(start));
+        in_place_bytes = crossed() - before;
         start = monotonic_ns();
         DW_TRY(product.copied(c.data()));
         copied.push_back(ms_since(start));
+        copied_bytes = crossed() - before - in_place_bytes;
     }
+    DW_TRY(product.in_place());  // what is compared is not what the copy left there
+    const compute::Choice choice = product.device.choose(product.in_guest());
     const bool same = std::memcmp(c.data(), product.floats(product.at.c), product.bytes()) == 0;
     const double n = product.n;
     const double ms = median(in_place);
@@ -108,6 +126,10 @@ Result<Json> time_product(Product& product) {
                 {"copied_ms", median(copied)},
                 {"in_place_gflops", 2 * n * n * n / ms / 1e6},
                 {"copied_has_the_same_bits", same},
+                {"in_place_bus_bytes", in_place_bytes},
+                {"copied_bus_bytes", copied_bytes},
+                {"chosen", choice.path == compute::Path::kInPlace ? "in_place" : "copied"},
+                {"why", choice.why},
                 {"rounds", in_place.size()}};
 }
 
@@ -190,11 +212,22 @@ Result<Json> lab_gemm(LabGuest& guest, compute::Device& device, const LabOptions
     return rows;
 }
 
+Json lab_traffic(const compute::Device& device) {
+    if (!device.stages()) return Json::object();
+    const compute::BusTraffic traffic = device.traffic();
+    return {{"bus",
+             {{"to_device_bytes", traffic.to_device},
+              {"from_device_bytes", traffic.from_device},
+              {"registered_bytes", traffic.registered},
+              {"register_ms", to_ms(static_cast<int64_t>(traffic.register_ns))},
+              {"through_a_buffer_bytes", traffic.bounced}}}};
+}
+
 Result<Json> lab_copies(LabGuest& guest, compute::Device& device, const LabOptions& options) {
     Json rows = Json::array();
     for (const uint64_t bytes : options.copy_bytes) {
         options.progress(std::string(device.name()) + ": " + human_bytes(bytes) + " in place and copied");
-        const uint64_t available = available_memory_bytes();
+        const uint64_t available = memory::available_bytes();
         if (available / kMemoryFactor < bytes) {
             rows.push_back({{"bytes", bytes}, {"left_out", "only " + human_bytes(available) + " of memory are free"}});
             continue;

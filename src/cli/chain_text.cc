@@ -34,6 +34,25 @@ void print_gemm(const Json& rows) {
     }
 }
 
+// Of a device with memory of its own: which way it goes, and what crosses the bus.
+void print_paths(const Json& rows, const Json& bus) {
+    std::printf(
+        "\n  Which way, and bytes over the bus for one product ('copied' = into the device's memory and back)\n");
+    for (const Json& row : rows) {
+        const bool in_place = text(row, "chosen") == "in_place";
+        const bool faster = in_place == (number(row, "in_place_ms") <= number(row, "copied_ms"));
+        std::printf("  %6llu in place %10s %12s   copied %10s %12s   takes: %s%s: %s\n", count(row, "n"),
+                    human_bytes(count(row, "in_place_bus_bytes")).c_str(), short_ms(number(row, "in_place_ms")).c_str(),
+                    human_bytes(count(row, "copied_bus_bytes")).c_str(), short_ms(number(row, "copied_ms")).c_str(),
+                    in_place ? "in place" : "copied", faster ? "" : " (here the slower one)", text(row, "why").c_str());
+    }
+    std::printf(
+        "  registered %s of guest memory in %s; in all %s to the device, %s back, of these %s through a buffer\n",
+        human_bytes(count(bus, "registered_bytes")).c_str(), short_ms(number(bus, "register_ms")).c_str(),
+        human_bytes(count(bus, "to_device_bytes")).c_str(), human_bytes(count(bus, "from_device_bytes")).c_str(),
+        human_bytes(count(bus, "through_a_buffer_bytes")).c_str());
+}
+
 void print_resident(const Json& rows) {
     std::printf("\n  x · x over guest memory; resident memory that it added to the process (smaps_rollup, Rss)\n");
     std::printf("  %10s %14s %14s %12s %12s\n", "size", "in place", "copied", "in place", "copied");
@@ -58,6 +77,7 @@ void print_device(const Json& device) {
     std::printf("  … for the device's kernels                  %s   %s\n", text(device, "device_pointer").c_str(),
                 device["pointer_identity"].get<bool>() ? "the same" : "NOT THE SAME");
     print_gemm(device["gemm"]);
+    if (device.contains("bus")) print_paths(device["gemm"], device["bus"]);
     print_resident(device["resident"]);
 }
 

@@ -1,7 +1,9 @@
-// driftwood doctor: would this guest run, could it be frozen, and if not, why and what to do.
+// driftwood doctor: would this guest run, could it be frozen, and if not, why and what to do; or how an engine divides
+// its memory for a model.
 #include <cstdio>
 
 #include "cli/commands.h"
+#include "cli/doctor_memory.h"
 #include "cli/output.h"
 #include "file/mapped_file.h"
 #include "wasm/diagnose.h"
@@ -14,6 +16,8 @@ constexpr size_t kMaxShown = 100;  // of imports and of exports, as text
 
 struct DoctorOptions {
     std::string path;
+    std::string device;          // in place of a guest
+    std::string model = "demo";  // for it
     Format format = Format::kText;
 };
 
@@ -128,6 +132,10 @@ void print_as_text(const std::string& path, const wasm::Diagnosis& diagnosis) {
 }
 
 Result<bool> doctor(const DoctorOptions& options) {
+    if (!options.device.empty()) {
+        DW_TRY(show_memory_plan(options.device, options.model, options.format));
+        return true;
+    }
     DW_ASSIGN(const auto file, file::MappedFile::open(options.path));
     DW_ASSIGN(const auto runtime, wasm::Runtime::create({}));
     auto diagnosis = wasm::diagnose(*runtime, file.bytes());
@@ -147,8 +155,16 @@ Result<bool> doctor(const DoctorOptions& options) {
 void add_doctor(CLI::App& app, int& exit_code) {
     auto options = std::make_shared<DoctorOptions>();
     CLI::App* command =
-        app.add_subcommand("doctor", "Say whether a guest module runs and can be frozen, and if not, why");
-    command->add_option("guest", options->path, "Guest module (.wasm)")->required();
+        app.add_subcommand("doctor",
+                           "Say whether a guest module runs and can be frozen, and if not, why; or how an "
+                           "engine divides its memory");
+    CLI::Option_group* subject = command->add_option_group("subject", "What is looked at");
+    subject->add_option("guest", options->path, "Guest module (.wasm)");
+    CLI::Option* device = subject->add_option(
+        "--device", options->device, "An engine (cuda, auto, avx512, ...): its plan for weights, buffers, KV blocks");
+    subject->require_option(1);
+    command->add_option("--model", options->model, "The model of that plan: a GGUF file, or the built-in 'demo'")
+        ->needs(device);
     command->add_flag_callback(
         "--json", [options] { options->format = Format::kJson; }, "Print JSON");
     command->footer(
@@ -157,8 +173,12 @@ void add_doctor(CLI::App& app, int& exit_code) {
         "of the guest is executed.\n"
         "An actor can be frozen only if all of its state can be read, so a module that hides some (threads,\n"
         "exceptions, garbage collection, passive segments, ...) is not loaded at all.\n"
+        "With --device, the engine is made and says what it took and what that is for; on a card that is what was "
+        "free\n"
+        "at that moment.\n"
         "Exit code: 0 it runs, 1 it does not.\n"
-        "Examples:\n  driftwood doctor chat.wasm\n  driftwood doctor chat.wasm --json | jq .not_startable");
+        "Examples:\n  driftwood doctor chat.wasm\n  driftwood doctor --device cuda --model llama.gguf\n  driftwood "
+        "doctor chat.wasm --json | jq .not_startable");
     command->callback([options, &exit_code] {
         const auto verdict = doctor(*options);
         exit_code = verdict.ok() ? (*verdict ? 0 : 1) : report(verdict.error(), options->format);

@@ -31,6 +31,4 @@ Result<ProcessMemory> process_memory() {
     return memory;
 }
 
-uint64_t available_memory_bytes() { return bytes_of("/proc/meminfo", "MemAvailable:"); }
-
 }  // namespace driftwood::cli

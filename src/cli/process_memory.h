@@ -16,7 +16,4 @@ struct ProcessMemory {
 // kUnsupported where the system does not say.
 Result<ProcessMemory> process_memory();
 
-// What can be taken without swapping (MemAvailable); 0 where the system does not say.
-uint64_t available_memory_bytes();
-
 }  // namespace driftwood::cli
