@@ -1,7 +1,8 @@
-// cuda_bench [bits] [speed] [ENGINE] | profile: what the CUDA engine computes, beside a CPU engine ("avx512" unless
-// named), and how fast: random weights in the shapes of Llama 3.2 1B. Times are of whole Engine::step calls on the
-// host's clock, logits delivered; medians. "of the limit" is the bytes a step must read (weights, keys and values) over
-// the time, against the bandwidth of a plain copy on the same card.
+// cuda_bench [bits] [speed | decode | prefill | batch] [TYPE] [ENGINE] | profile: what the CUDA engine computes, beside
+// a CPU engine (the fastest unless named), and how fast, all of it or a part: random weights, Q4_0 and Q8_0 unless one
+// is named, in the shapes of Llama 3.2 1B. Times are of whole Engine::step calls on the host's clock, logits delivered;
+// medians. "of the limit" is the bytes a step must read (weights, keys and values) over the time, against the bandwidth
+// of a plain copy on the same card.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "compute/engine.h"
@@ -231,16 +233,28 @@ void bench_batch(Engine& engine, uint32_t count) {
     std::fflush(stdout);
 }
 
-void bench_speed(WeightType type, double limit) {
+// What to time.
+struct Speed {
+    bool decode = false, prefill = false, batch = false;
+    bool any() const { return decode || prefill || batch; }
+};
+
+void bench_speed(WeightType type, const Speed& what, double limit) {
     TestShape shape = kLlama1B;
     shape.type = shape.second_type = type;
     const TestModel model = make_test_model(shape, 1);
     auto engine = make_engine("cuda", model.spec, {.kv_blocks = 8192}).value();
     std::printf("Llama 3.2 1B shapes, %s, %.2f GB of weights a step\n", std::string(weight_type_name(type)).c_str(),
                 static_cast<double>(weight_bytes(model.spec)) * 1e-9);
-    for (const uint32_t depth : {16U, 1024U, 8192U, 32768U}) bench_decode(*engine, depth, limit);
-    for (const uint32_t length : {512U, 4096U, 16384U}) bench_prefill(*engine, length);
-    for (const uint32_t count : {2U, 8U, 32U, 64U, 256U}) bench_batch(*engine, count);
+    for (const uint32_t depth : {16U, 1024U, 8192U, 32768U}) {
+        if (what.decode) bench_decode(*engine, depth, limit);
+    }
+    for (const uint32_t length : {512U, 4096U, 16384U}) {
+        if (what.prefill) bench_prefill(*engine, length);
+    }
+    for (const uint32_t count : {2U, 8U, 32U, 64U, 256U}) {
+        if (what.batch) bench_batch(*engine, count);
+    }
 }
 
 // A few steps of each kind for a profiler.
@@ -252,6 +266,13 @@ void profile() {
     feed(*engine, one, std::span(tokens).first(1024), kMaxStepTokens);
     for (uint32_t i = 0; i < 2; ++i) feed(*engine, one, std::span(tokens).first(1), 1);
     feed(*engine, one, std::span(tokens).first(2), 2);  // most of a decode's kernels, and not one graph
+}
+
+std::optional<WeightType> weight_type(std::string_view name) {
+    for (const WeightType type : {WeightType::kQ4_0, WeightType::kQ8_0}) {
+        if (weight_type_name(type) == name) return type;
+    }
+    return std::nullopt;
 }
 
 // The fastest engine that is not the card's.
@@ -267,12 +288,21 @@ int main_of(std::span<char*> arguments) {
         profile();
         return 0;
     }
-    bool bits = arguments.empty(), speed = arguments.empty();
+    const bool all = arguments.empty();
+    bool bits = all;
+    Speed speed{.decode = all, .prefill = all, .batch = all};
+    std::vector<WeightType> types = {WeightType::kQ4_0, WeightType::kQ8_0};
     std::string host = host_engine();
     for (const std::string argument : arguments) {
+        const bool whole = argument == "speed";
+        const std::optional<WeightType> type = weight_type(argument);
         bits |= argument == "bits";
-        speed |= argument == "speed";
-        if (argument != "bits" && argument != "speed") host = argument;
+        speed.decode |= whole || argument == "decode";
+        speed.prefill |= whole || argument == "prefill";
+        speed.batch |= whole || argument == "batch";
+        if (type) types = {*type};
+        const bool part = argument == "decode" || argument == "prefill" || argument == "batch";
+        if (argument != "bits" && !whole && !part && !type) host = argument;
     }
     cudaDeviceProp card{};
     if (cudaGetDeviceProperties(&card, 0) != cudaSuccess) {
@@ -308,11 +338,10 @@ int main_of(std::span<char*> arguments) {
                                shape, host, shape.layers == 2 ? 700 : 1500);
         }
     }
-    if (speed) {
+    if (speed.any()) {
         const double limit = copy_tb_per_s();
         std::printf("limit: a copy on the card moves %.2f TB/s\n", limit);
-        bench_speed(WeightType::kQ4_0, limit);
-        bench_speed(WeightType::kQ8_0, limit);
+        for (const WeightType type : types) bench_speed(type, speed, limit);
     }
     return same ? 0 : 1;
 }
