@@ -24,7 +24,8 @@ Result<std::unique_ptr<Engine>> make_engine(const DecoderSpec& spec, const Engin
 
 Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, const EngineOptions& options) {
     DW_ASSIGN(Stream stream, Stream::create());
-    std::unique_ptr<CudaEngine> engine(new CudaEngine(spec, options, std::move(stream)));
+    DW_ASSIGN(Stream copies, Stream::create());
+    std::unique_ptr<CudaEngine> engine(new CudaEngine(spec, options, std::move(stream), std::move(copies)));
     DW_ASSIGN(const size_t free_at_start, free_card_memory());
     DW_ASSIGN(Weights weights, Weights::upload(spec, engine->stream_));
     engine->weights_.emplace(std::move(weights));
@@ -37,17 +38,21 @@ Result<std::unique_ptr<Engine>> CudaEngine::create(const DecoderSpec& spec, cons
     return std::unique_ptr<Engine>(std::move(engine));
 }
 
-CudaEngine::CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream)
+CudaEngine::CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream, Stream copies)
     : spec_(spec),
       stream_(std::move(stream)),
+      copies_(std::move(copies)),
       rope_(spec.rope_theta, spec.head_dim, spec.rope_factors),
       query_scale_(score_scale(spec.head_dim)),
       threads_(options.threads != 0 ? options.threads : available_cores(), [] {}) {}
 
 CudaEngine::~CudaEngine() {
     cudaStreamSynchronize(stream_.get());
+    cudaStreamSynchronize(copies_.get());
     drop_graphs();
-    for (cudaEvent_t event : part_there_) cudaEventDestroy(event);
+    for (const auto* events : {&part_made_, &part_there_}) {
+        for (cudaEvent_t event : *events) cudaEventDestroy(event);
+    }
 }
 
 void CudaEngine::drop_graphs() {
@@ -58,9 +63,11 @@ void CudaEngine::drop_graphs() {
 Result<void> CudaEngine::make_buffers() {
     Buffers& b = buffers_;
     for (uint32_t i = 0; i < kLogitRows / kPartRows; ++i) {
-        cudaEvent_t event = nullptr;
-        DW_TRY(check("make an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));
-        part_there_.push_back(event);
+        for (auto* events : {&part_made_, &part_there_}) {
+            cudaEvent_t event = nullptr;
+            DW_TRY(check("make an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));
+            events->push_back(event);
+        }
     }
     const size_t rows = kPassRows;
     const size_t q_width = size_t{spec_.heads} * spec_.head_dim;
@@ -138,9 +145,8 @@ Result<void> CudaEngine::send(std::span<const BatchItem> batch, std::span<const 
             pass.max_chunks = std::max(pass.max_chunks, (chunks + kChunkStep - 1) / kChunkStep * kChunkStep);
         } else {
             const uint32_t queries = (end - begin) * group;
-            for (uint32_t q = 0; q < queries; q += kPrefillQueries) {
-                pass.tasks.push_back({begin, q, std::min(q + kPrefillQueries, queries)});
-            }
+            const uint32_t each = prefill_queries(spec_.head_dim);
+            for (uint32_t q = 0; q < queries; q += each) pass.tasks.push_back({begin, q, std::min(q + each, queries)});
         }
     }
     // Those that see most begin first.
@@ -205,12 +211,8 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     DW_TRY(send(batch, rows, pass));
     DW_TRY(hold(pass));
     DW_TRY(pass.only_decodes() ? launch_graph(pass) : enqueue(pass));
-    for (size_t begin = 0; begin == 0 || begin < pass.logit_rows.size(); begin += kLogitRows) {
-        if (begin > 0) DW_TRY(enqueue_logits(pass, begin));
-        DW_TRY(copy_logits(pass, begin));
-        DW_TRY(deliver_logits(rows, pass, begin));
-        DW_TRY(stream_.wait());
-    }
+    DW_TRY(bring_logits(rows, pass));
+    DW_TRY(stream_.wait());
     for (uint32_t i = 0; i < pass.rows; ++i) {
         const uint32_t code = buffers_.host_fault.as<uint32_t>()[i];
         BatchItem& item = batch[rows[i].item];
@@ -256,18 +258,21 @@ Result<void> CudaEngine::enqueue(const Pass& pass) {
 
 // ---- the decoder
 
-Quantise CudaEngine::quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows) const {
-    return {.kind = matrix.kind,
-            .rows = rows,
-            .cols = matrix.cols,
-            .source = nullptr,
-            .out = activations(),
-            .fault = buffers_.fault.as<uint32_t>(),
-            .code = fault_code(layer, place)};
+Quantise CudaEngine::quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows,
+                               const Activations& out) const {
+    Quantise made{.kind = matrix.kind,
+                  .rows = rows,
+                  .cols = matrix.cols,
+                  .source = nullptr,
+                  .out = out,
+                  .fault = buffers_.fault.as<uint32_t>(),
+                  .code = fault_code(layer, place)};
+    made.out.order = linear_order(matrix, rows);
+    return made;
 }
 
 Activations CudaEngine::activations(const DeviceBytes& q, const DeviceBytes& scale) const {
-    return {q.as<uint8_t>(), scale.as<float>(), buffers_.large.as<uint32_t>()};
+    return {q.as<uint8_t>(), scale.as<float>(), buffers_.large.as<uint32_t>(), ActivationOrder::kLanes};
 }
 
 Linear::Norm CudaEngine::norm(const float* weight, uint32_t layer, Place place) const {
@@ -286,22 +291,26 @@ Linear CudaEngine::plain(const Pass& pass, bool add) const {
 Result<void> CudaEngine::multiply(std::span<const Linear::Product> products, Linear args) {
     args.products = static_cast<uint32_t>(products.size());
     std::copy(products.begin(), products.end(), args.product);
+    args.x.order = linear_order(products[0].matrix, args.tokens);
     return check("multiply", linear(stream_.get(), args));
 }
 
 Result<void> CudaEngine::multiply_normed(std::span<const Linear::Product> products, Linear args, const float* weight,
                                          uint32_t layer, Place place) {
     const bool fused = args.tokens <= kFusedTokens && spec_.d_model <= kFusedCols;
-    std::optional<ActivationKind> made;
+    std::optional<Quantise> made;
     for (size_t begin = 0, end = 0; begin < products.size(); begin = end) {
         const TiledMatrix& first = products[begin].matrix;
         while (end < products.size() && products[end].matrix.type == first.type) ++end;
         if (fused) {
             args.norm = norm(weight, layer, place);
-        } else if (made != first.kind) {
-            DW_TRY(check("norm", norm_quantise(stream_.get(), quantised(first, layer, place, args.tokens),
-                                               buffers_.residual.as<float>(), weight, spec_.norm_eps)));
-            made = first.kind;
+        } else {
+            const Quantise input = quantised(first, layer, place, args.tokens, activations());
+            if (!made || made->kind != input.kind || made->out.order != input.out.order) {
+                DW_TRY(check("norm", norm_quantise(stream_.get(), input, buffers_.residual.as<float>(), weight,
+                                                   spec_.norm_eps)));
+            }
+            made = input;
         }
         DW_TRY(multiply(products.subspan(begin, end - begin), args));
     }
@@ -380,7 +389,7 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass) {
         args.part_sum = b.part_sum.as<int32_t>();
         // A32P: a head is whole groups, so the merge makes the activations. A256: four heads may share a scale.
         const bool merged = args.tasks == 0 && wo.kind == ActivationKind::kA32P;
-        if (merged) args.tiles = activations();
+        if (merged) args.tiles = quantised(wo, layer, Place::kAttention, pass.rows, activations()).out;
         const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
         const auto decodes = static_cast<uint32_t>(pass.decode_rows.size());
         const auto at_once = one_row == 0 ? 1 : static_cast<uint32_t>(std::max<size_t>(b.part_sum.size() / one_row, 1));
@@ -391,16 +400,15 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass) {
         if (merged) return {};
     }
     if (takes_floats(wo, pass)) return {};
-    return check("quantise",
-                 quantise(stream_.get(), quantised(wo, layer, Place::kAttention, pass.rows), b.attended.as<float>()));
+    return check("quantise", quantise(stream_.get(), quantised(wo, layer, Place::kAttention, pass.rows, activations()),
+                                      b.attended.as<float>()));
 }
 
 Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
     Linear pair = plain(pass, false);
-    Quantise silu = quantised(w.w_down, layer, Place::kFeedForward, pass.rows);
-    silu.out = pair_activations();
+    const Quantise silu = quantised(w.w_down, layer, Place::kFeedForward, pass.rows, pair_activations());
     // The pair makes the input of w_down itself: as groups, if both are A32P, else as floats.
     const bool groups = w.w_gate.kind == ActivationKind::kA32P;
     pair.is_pair =
@@ -422,59 +430,6 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     if (pair.is_pair && takes_floats(w.w_down, pass)) down.norm = floats(b.gate, layer, Place::kFeedForward);
     const Linear::Product w_down[] = {{w.w_down, b.residual.as<float>()}};
     return multiply(w_down, down);
-}
-
-// Logits of kLogitRows rows from `begin` on; after the last of them, the faults on their way to the host.
-Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
-    Buffers& b = buffers_;
-    const auto count = static_cast<uint32_t>(std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin));
-    if (count > 0) {
-        Quantise normed = quantised(weights_->output, spec_.layers, Place::kOutputNorm, count);
-        normed.source = pass.logit_source + begin;
-        DW_TRY(check("output_norm", norm_quantise(stream_.get(), normed, b.residual.as<float>(), weights_->output_norm,
-                                                  spec_.norm_eps)));
-        Linear args;
-        args.products = 1;
-        args.product[0] = {weights_->output, goes_to_host(count) ? b.host_logits.as<float>() : b.logits.as<float>()};
-        args.tokens = count;
-        args.x = activations();
-        args.fault = b.fault.as<uint32_t>();
-        args.source = normed.source;
-        args.code = fault_code(spec_.layers, Place::kLogits);
-        DW_TRY(check("logits", linear(stream_.get(), args)));
-    }
-    if (begin + count < pass.logit_rows.size()) return {};
-    return check("copy faults", cudaMemcpyAsync(b.host_fault.as<void>(), b.fault.as<void>(),
-                                                pass.rows * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream_.get()));
-}
-
-Result<void> CudaEngine::copy_logits(const Pass& pass, size_t begin) {
-    const size_t vocab = spec_.vocab;
-    const size_t count = std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin);
-    for (size_t row = 0; row < count; row += kPartRows) {
-        const size_t size = std::min<size_t>(kPartRows, count - row) * vocab * sizeof(float);
-        if (!goes_to_host(count)) {
-            DW_TRY(check("copy logits", cudaMemcpyAsync(buffers_.host_logits.as<float>() + row * vocab,
-                                                        buffers_.logits.as<float>() + row * vocab, size,
-                                                        cudaMemcpyDeviceToHost, stream_.get())));
-        }
-        DW_TRY(check("copy logits", cudaEventRecord(part_there_[row / kPartRows], stream_.get())));
-    }
-    return {};
-}
-
-Result<void> CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) {
-    const size_t vocab = spec_.vocab;
-    const size_t count = std::min<size_t>(kLogitRows, pass.logit_rows.size() - begin);
-    for (size_t row = 0; row < count; row += kPartRows) {
-        DW_TRY(check("wait for logits", cudaEventSynchronize(part_there_[row / kPartRows])));
-        const auto part = static_cast<uint32_t>(std::min<size_t>(kPartRows, count - row));
-        threads_.run(part, [&](uint32_t i) {
-            std::memcpy(rows[pass.logit_rows[begin + row + i]].logits,
-                        buffers_.host_logits.as<float>() + (row + i) * vocab, vocab * sizeof(float));
-        });
-    }
-    return {};
 }
 
 }  // namespace driftwood::compute::cuda

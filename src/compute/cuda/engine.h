@@ -1,7 +1,7 @@
 // CudaEngine: the decoder's whole step on one card. A step copies a few numbers per token to the card, launches its
-// kernels on one stream, copies faults and logits back and waits once; between those it neither waits nor allocates
-// (buffers grow with the largest batch seen). A step of decodes is one captured graph, of one decode one kernel
-// (single_decode.h) where card and model allow it.
+// kernels on one stream, copies faults and logits back (many logits by a second one) and waits once; between those it
+// neither waits nor allocates (buffers grow with the largest batch seen). A step of decodes is one captured graph, of
+// one decode one kernel (single_decode.h) where card and model allow it.
 //
 // Rows as in HostEngine: the tokens of all items are one list that passes through each layer together, at most
 // kPassRows at a time. Items whose blocks do not fit on the card together run one group after another; memory that is
@@ -54,7 +54,7 @@ class CudaEngine final : public Engine {
         const AttentionTask* task = nullptr;
         uint32_t max_chunks = 0;  // of a decode row, rounded up
 
-        bool only_decodes() const { return decode_rows.size() == rows && logit_rows.size() <= kLogitRows; }
+        bool only_decodes() const { return decode_rows.size() == rows; }
     };
     // A pass of decodes as one launch: all that its kernels' arguments depend on, and the captured graph.
     struct Graph {
@@ -75,10 +75,10 @@ class CudaEngine final : public Engine {
     };
 
     static constexpr uint32_t kPassRows = 2048;  // rows that share one reading of the weights
-    static constexpr uint32_t kLogitRows = 256;  // rows whose logits are computed together
-    static constexpr uint32_t kPartRows = 32;    // … and travel together
+    static constexpr uint32_t kLogitRows = 256;  // rows for whose logits there is room
+    static constexpr uint32_t kPartRows = 16;    // that are made, and travel, together
 
-    CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream);
+    CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream, Stream copies);
     Result<void> make_buffers();
     // What was free, in all and after weights and buffers were taken; from these follows the plan.
     Result<void> make_pool(const EngineOptions& options, size_t free_at_start, size_t free_after_weights);
@@ -90,7 +90,7 @@ class CudaEngine final : public Engine {
     Result<void> send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass);
     Result<void> hold(const Pass& pass);
     Result<void> launch_graph(const Pass& pass);
-    // All of a pass up to its first logits and, when those are the last, its faults.
+    // All of a pass up to the first part of its logits and, when that is the last, its faults.
     Result<void> enqueue(const Pass& pass);
     Result<void> attention_block(uint32_t layer, const Pass& pass);
     Result<void> attend(uint32_t layer, const Pass& pass);
@@ -99,9 +99,10 @@ class CudaEngine final : public Engine {
     Result<void> enqueue_logits(const Pass& pass, size_t begin);
     // Logits of a few rows are written to the host's memory as they are made, of more copied.
     static constexpr bool goes_to_host(size_t rows) { return rows <= 4; }
-    // Their way to the host, in parts: while one travels, the one before is given out.
-    Result<void> copy_logits(const Pass& pass, size_t begin);
+    Result<void> send_logits(const Pass& pass, size_t begin);
     Result<void> deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
+    Result<void> bring_logits(std::span<const StepRow> rows, const Pass& pass);
+    static uint32_t part_rows(const Pass& pass, size_t begin);
     void drop_graphs();
     // Of one type.
     Result<void> multiply(std::span<const Linear::Product> products, Linear args);
@@ -111,8 +112,9 @@ class CudaEngine final : public Engine {
                                  uint32_t layer, Place place);
     // Of rows that have tiles of activations: the sum with what is in y, or with add = false that alone.
     Linear plain(const Pass& pass, bool add) const;
-    // The input of `matrix`, to be made.
-    Quantise quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows) const;
+    // The input of `matrix`, to be made into `out`.
+    Quantise quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows,
+                       const Activations& out) const;
     Activations activations(const DeviceBytes& q, const DeviceBytes& scale) const;
     Activations activations() const { return activations(buffers_.a8, buffers_.a8_scale); }
     // Of the feed-forward pair, whose input may be the other ones.
@@ -124,6 +126,7 @@ class CudaEngine final : public Engine {
 
     DecoderSpec spec_;
     Stream stream_;
+    Stream copies_;  // of logits
     RopeTable rope_;
     float query_scale_;
     uint32_t positions_ = 0;
@@ -131,9 +134,9 @@ class CudaEngine final : public Engine {
     std::unique_ptr<PagedKvPool> pool_;
     Buffers buffers_;
     std::vector<Graph> graphs_;
-    std::unique_ptr<SingleDecode> single_;  // null: such steps are graphs too
-    std::vector<cudaEvent_t> part_there_;   // for each part of kLogitRows
-    ThreadPool threads_;                    // give out logits
+    std::unique_ptr<SingleDecode> single_;             // null: such steps are graphs too
+    std::vector<cudaEvent_t> part_made_, part_there_;  // for each part of kLogitRows
+    ThreadPool threads_;                               // give out logits
     std::vector<MemoryPart> plan_;
     std::optional<Error> failure_;
 };

@@ -39,10 +39,14 @@ constexpr bool in_tiles(WeightType type, ActivationKind kind) {
 }
 inline bool in_tiles(const TiledMatrix& matrix) { return in_tiles(matrix.type, matrix.kind); }
 
+// How bytes lie in a tile of activations (layout.h).
+enum class ActivationOrder : uint8_t { kLanes, kCores };
+
 struct Activations {
     uint8_t* q = nullptr;
     float* scale = nullptr;
     uint32_t* large = nullptr;  // becomes 1 with the first scale of at least kLargeScale, for the rest of the pass
+    ActivationOrder order = ActivationOrder::kLanes;
 };
 inline constexpr float kLargeScale = 0x1p100F;
 
@@ -110,11 +114,17 @@ inline constexpr uint32_t kFusedTokens = 2;
 inline constexpr uint32_t kFusedCols = 4096;     // after a norm
 inline constexpr uint32_t kFusedFloats = 16384;  // without
 inline constexpr uint32_t kPairTokens = 8;
+// The order of activations that linear() takes for these weights.
+ActivationOrder linear_order(const TiledMatrix& matrix, uint32_t tokens);
 cudaError_t linear(cudaStream_t stream, const Linear& args);
-cudaError_t linear_small(cudaStream_t stream, const Linear& args);  // up to 32 tokens
+cudaError_t linear_small(cudaStream_t stream, const Linear& args);  // up to kSmallTokens, kLanes
+cudaError_t linear_wide(cudaStream_t stream, const Linear& args);   // where the card has_warpgroups(), kCores
+inline constexpr uint32_t kSmallTokens = 32;
 // Of records: A256 and A16.
 cudaError_t linear_records_8(cudaStream_t stream, const Linear& args);
 cudaError_t linear_records_16(cudaStream_t stream, const Linear& args);
+// Compute capability 9.0 itself: what wgmma.cuh needs.
+bool has_warpgroups();
 
 // One layer's view of a pass's sequences.
 struct Sequences {
@@ -146,13 +156,13 @@ struct RopeStore {
 cudaError_t rope_store(cudaStream_t stream, const RopeStore& args);
 
 // Queries [first_query, end_query) of one sequence, numbered token by token from first_row, head by head of those that
-// share a KV head; at most kPrefillQueries.
+// share a KV head; at most prefill_queries.
 struct AttentionTask {
     uint32_t first_row;
     uint32_t first_query;
     uint32_t end_query;
 };
-inline constexpr uint32_t kPrefillQueries = 64;
+uint32_t prefill_queries(uint32_t head_dim);
 
 struct Attention {
     Sequences sequences;
@@ -178,9 +188,14 @@ struct Attention {
 inline constexpr size_t kAttentionPartBytes = 12;
 // Any shape: a warp per row and head.
 cudaError_t attention(cudaStream_t stream, const Attention& args);
-// On tensor cores, for the shapes that fast_attention takes.
+// On tensor cores, for the shapes that fast_attention takes; attention_wide where the card has_warpgroups().
 cudaError_t attention_prefill(cudaStream_t stream, const Attention& args);
+cudaError_t attention_wide(cudaStream_t stream, const Attention& args);
+// attention_many for rows enough to fill the card, each walked by one block.
 cudaError_t attention_decode(cudaStream_t stream, const Attention& args);
+cudaError_t attention_many(cudaStream_t stream, const Attention& args);
+inline constexpr uint32_t kPrefillQueries = 64;                                            // of attention_prefill's own
+constexpr uint32_t wide_queries(uint32_t head_dim) { return head_dim == 64 ? 192 : 128; }  // of attention_wide
 constexpr bool fast_attention(uint32_t head_dim, uint32_t group) {
     return (head_dim == 64 || head_dim == 128) && group <= 16;
 }

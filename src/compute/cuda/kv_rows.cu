@@ -9,15 +9,15 @@ namespace driftwood::compute::cuda {
 
 namespace {
 
-constexpr uint32_t kThreads = 128;
+constexpr uint32_t kThreads = 256;
 constexpr uint32_t kWarps = kThreads / 32;
-constexpr uint32_t kMaxPairsPerLane = kMaxHeadDim / 2 / 32;
 
 __host__ __device__ constexpr size_t head_bytes(uint32_t head_dim) {
     return size_t{4} * kBlockTokens * head_dim + size_t{2} * kBlockTokens * sizeof(float);
 }
 
-// A warp has one head of one row: first the queries, then keys, then values.
+// A warp has one head of one row: first the queries, then keys, then values. kPairs: of a lane.
+template <uint32_t kPairs>
 __global__ void rope_store_kernel(RopeStore args) {
     wait_for_previous();
     const Sequences& s = args.sequences;
@@ -29,22 +29,25 @@ __global__ void rope_store_kernel(RopeStore args) {
     const HeadOf of = which < s.heads ? HeadOf::kQuery : which < s.heads + s.kv_heads ? HeadOf::kKey : HeadOf::kValue;
     const uint32_t head = of == HeadOf::kQuery ? which : (which - s.heads) % s.kv_heads;
     const uint32_t position = s.position[row];
+    const uint32_t table = s.table[row];
     const float* x = of == HeadOf::kQuery ? args.q : of == HeadOf::kKey ? args.k : args.v;
     const size_t at = static_cast<size_t>(row) * (of == HeadOf::kQuery ? s.heads : s.kv_heads) + head;
-    const auto made = make_head_row<kMaxPairsPerLane>(args, x + at * s.head_dim, of, position);
+    uint8_t* block = of == HeadOf::kQuery ? nullptr : s.blocks[table + position / kBlockTokens];
+    const auto made = make_head_row<kPairs>(args, x + at * s.head_dim, of, position);
     if (of == HeadOf::kQuery) {
         const uint32_t lane = threadIdx.x % 32;
-        for (uint32_t i = 0; i < kMaxPairsPerLane; ++i) {
+#pragma unroll
+        for (uint32_t i = 0; i < kPairs; ++i) {
             const uint32_t pair = i * 32 + lane;
             if (pair >= s.head_dim / 2) continue;
+#pragma unroll
             for (uint32_t j = 0; j < 2; ++j) {
                 args.q16[at * s.head_dim + pair_dim(args.pairs, s.head_dim / 2, pair, j)] = made.n[i][j];
             }
         }
         if (lane == 0) args.cq[at] = __fmul_rn(made.scale, args.query_scale);
     } else {
-        uint8_t* kv = s.blocks[s.table[row] + position / kBlockTokens] +
-                      (static_cast<size_t>(s.layer) * s.kv_heads + head) * head_bytes(s.head_dim);
+        uint8_t* kv = block + (static_cast<size_t>(s.layer) * s.kv_heads + head) * head_bytes(s.head_dim);
         store_head_row(args.pairs, s.head_dim, made, of, kv, position % kBlockTokens);
     }
     if (!made.finite && threadIdx.x % 32 == 0) {
@@ -80,7 +83,10 @@ __global__ void set_rows_kernel(uint8_t* to, const uint8_t* from, uint32_t head_
 cudaError_t rope_store(cudaStream_t stream, const RopeStore& args) {
     const Sequences& s = args.sequences;
     const uint32_t warps = s.rows * (s.heads + 2 * s.kv_heads);
-    return launch_overlapping(rope_store_kernel, dim3((warps + kWarps - 1) / kWarps), kThreads, 0, stream, args);
+    const auto kernel = s.head_dim <= 64    ? rope_store_kernel<1>
+                        : s.head_dim <= 128 ? rope_store_kernel<2>
+                                            : rope_store_kernel<kMaxHeadDim / 64>;
+    return launch_overlapping(kernel, dim3((warps + kWarps - 1) / kWarps), kThreads, 0, stream, args);
 }
 
 cudaError_t clear_block_rows(cudaStream_t stream, uint8_t* block, uint32_t heads, uint32_t head_dim,

@@ -6,7 +6,8 @@
 // Q4_0 has n - 8 in 4 bits, two groups' tiles together in 512 bytes, 16 of a lane: of each group a word for its left 16
 // columns and one for its right, the low half of each byte of row g, the high half of row g + 8.
 // A tile of activations is 16 tokens by 32 columns: lane 4 g + t holds (token g, columns 4t…), (token g, 16 + 4t…), and
-// the same of token g + 8.
+// the same of token g + 8. For wgmma, whose operand is in shared memory, a super-block of 16 tokens is instead cores of
+// 8 tokens by 16 columns, a token's 16 together: [token / 8][group][half of its columns][token % 8][column % 16].
 //
 // A matrix is tiles [row tile][group], with groups padded to whole super-blocks and rows to whole tiles by zeros, which
 // change no sum. Scales of weights are [row tile][super-block][16 rows][8 groups]; scales of activations
@@ -56,6 +57,11 @@ DW_DEVICE constexpr uint32_t weight_byte(uint32_t row, uint32_t col) {
 DW_DEVICE constexpr uint32_t activation_byte(uint32_t token, uint32_t col) {
     const uint32_t lane = token % 8 * 4 + col % 16 / 4;
     return lane * 16 + (token / 8 * 2 + col / 16) * 4 + col % 4;
+}
+
+// Byte of (token, column of a group) in a super-block of 16 tokens, in cores.
+DW_DEVICE constexpr uint32_t core_byte(uint32_t token, uint32_t group, uint32_t col) {
+    return token / 8 * 2048 + group * 256 + col / 16 * 128 + token % 8 * 16 + col % 16;
 }
 
 }  // namespace driftwood::compute::cuda

@@ -10,8 +10,6 @@ namespace driftwood::compute::cuda {
 
 namespace {
 
-constexpr uint32_t kSmallTokens = 32;  // at most; these go to linear_small
-
 // What a block holds of one super-block: kRows rows by kTokens tokens.
 template <WeightType kType, uint32_t kRows, uint32_t kTokens>
 struct Stage {
@@ -306,7 +304,13 @@ cudaError_t repack(cudaStream_t stream, const uint8_t* blocks, const TiledMatrix
     return cudaGetLastError();
 }
 
+ActivationOrder linear_order(const TiledMatrix& matrix, uint32_t tokens) {
+    const bool wide = in_tiles(matrix) && tokens > kSmallTokens && has_warpgroups();
+    return wide ? ActivationOrder::kCores : ActivationOrder::kLanes;
+}
+
 cudaError_t linear(cudaStream_t stream, const Linear& args) {
+    if (args.x.order == ActivationOrder::kCores) return linear_wide(stream, args);
     const TiledMatrix& first = args.product[0].matrix;
     if (!in_tiles(first)) {
         return first.kind == ActivationKind::kA16 ? linear_records_16(stream, args) : linear_records_8(stream, args);

@@ -95,7 +95,10 @@ __device__ inline SuperBlock16 quantise_super_block_16(const float (&x)[8]) {
 __device__ inline void store_word(const Activations& out, uint32_t row, size_t tile, uint32_t word) {
     const uint32_t lane = threadIdx.x % 32;
     if (lane % 4 != 0) return;
-    *reinterpret_cast<uint32_t*>(out.q + tile * kTileBytes + activation_byte(row % kTileRows, lane)) = word;
+    const size_t at = out.order == ActivationOrder::kLanes
+                          ? tile * kTileBytes + activation_byte(row % kTileRows, lane)
+                          : tile / 8 * 8 * kTileBytes + core_byte(row % kTileRows, tile % 8, lane);
+    *reinterpret_cast<uint32_t*>(out.q + at) = word;
 }
 
 __device__ inline void store_scale(const Activations& out, uint32_t row, size_t tile, float scale) {
@@ -111,30 +114,94 @@ __device__ inline bool store_group(const Activations& out, uint32_t row, uint32_
     store_scale(out, row, tile, made.scale);
     return made.finite;
 }
+
+// Bytes of 8 columns of a quad's lane, and its super-block's or group's scale; rows as in layout.h.
+__device__ inline void store_eight(const Activations& out, uint32_t row, size_t super_block,
+                                   const uint32_t (&word)[2]) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t col = lane % 4 * 8;
+    uint8_t* q = out.q + super_block * 8 * kTileBytes;
+    if (out.order == ActivationOrder::kCores) {
+        *reinterpret_cast<uint2*>(q + core_byte(row % kTileRows, lane / 4, col)) = {word[0], word[1]};
+    } else {
+        q += lane / 4 * kTileBytes;
+        *reinterpret_cast<uint32_t*>(q + activation_byte(row % kTileRows, col)) = word[0];
+        *reinterpret_cast<uint32_t*>(q + activation_byte(row % kTileRows, col + 4)) = word[1];
+    }
+}
+
+// Eight integers as bytes.
+__device__ inline void pack_eight(const int32_t (&q)[8], uint32_t (&word)[2]) {
+    word[0] = word[1] = 0;
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) word[j / 4] |= (static_cast<uint32_t>(q[j]) & 255U) << j % 4 * 8;
+}
+
+// A super-block written where linear layers read it (layout.h), of whose values a lane has 8 lane … 8 lane + 7: a quad
+// of lanes is a group. Returns whether all that it sees were finite.
 template <ActivationKind kKind>
 __device__ bool store_super_block(const Activations& out, uint32_t row, uint32_t sb, uint32_t super_blocks,
                                   const float (&x)[8]) {
-    if constexpr (kKind == ActivationKind::kA16) {
-        const SuperBlock16 made = quantise_super_block_16(x);
-        const size_t at = static_cast<size_t>(2 * row / kTileRows) * super_blocks + sb;
+    constexpr bool kGroups = kKind == ActivationKind::kA32P;
+    constexpr bool kDigits = kKind == ActivationKind::kA16;
+    constexpr auto kRange = static_cast<float>(kMaxA8);
+    const uint32_t lane = threadIdx.x % 32;
+    uint32_t most = 0;
 #pragma unroll
-        for (uint32_t j = 0; j < 8; ++j) {
-            store_word(out, 2 * row, at * 8 + j, made.high[j]);
-            store_word(out, 2 * row + 1, at * 8 + j, made.low[j]);
-        }
-        store_scale(out, 2 * row, at, made.scale);
-        store_scale(out, 2 * row + 1, at, made.scale);
-        return made.finite;
+    for (uint32_t j = 0; j < 8; ++j) most = max(most, magnitude_bits(x[j]));
+    if constexpr (kGroups) {
+        most = max(most, __shfl_xor_sync(kAllLanes, most, 1));
+        most = max(most, __shfl_xor_sync(kAllLanes, most, 2));
+    } else {
+        most = warp_max(most);
     }
-    const SuperBlock<kKind> made = quantise_super_block<kKind>(x);
-    const size_t at = static_cast<size_t>(row / kTileRows) * super_blocks + sb;
+    const bool zero = most < __float_as_uint(kTiny);
+    const float largest = __uint_as_float(most);
+    int32_t e = static_cast<int32_t>(most >> 23) - 127 - (kDigits ? 14 : 6);
+    if (kDigits && round_int(__fmul_rn(largest, power_of_two(-e))) > kMaxA16) ++e;
+    float to_integer = 0.0F;
+    float scale = 0.0F;
+    if (!zero) {
+        to_integer = kGroups || kDigits ? power_of_two(-e) : __fdiv_rn(kRange, largest);
+        scale = kGroups || kDigits ? power_of_two(e) : __fdiv_rn(largest, kRange);
+    }
+    int32_t q[8];
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) {
-        store_word(out, row, at * 8 + j, made.word[j]);
-        if constexpr (kKind == ActivationKind::kA32P) store_scale(out, row, at * 8 + j, made.scale[j]);
+        q[j] = round_int(__fmul_rn(x[j], to_integer));
+        if (kGroups) q[j] = min(max(q[j], -kMaxA8), kMaxA8);
     }
-    if constexpr (kKind != ActivationKind::kA32P) store_scale(out, row, at, made.scale[0]);
-    return made.finite;
+    constexpr uint32_t kRows = kDigits ? 2 : 1;
+    const size_t at = static_cast<size_t>(kRows * row / kTileRows) * super_blocks + sb;
+    uint32_t word[2];
+    pack_eight(q, word);
+    store_eight(out, kRows * row + kRows - 1, at, word);
+    if constexpr (kDigits) {
+#pragma unroll
+        for (int32_t& digit : q) digit = static_cast<int32_t>(static_cast<uint32_t>(digit) + 128) >> 8;
+        pack_eight(q, word);
+        store_eight(out, 2 * row, at, word);
+    }
+    if (lane % (kGroups ? 4 : 32) == 0) {
+        float* to = out.scale + (kGroups ? at * 8 + lane / 4 : at) * kTileRows + kRows * row % kTileRows;
+        to[0] = scale;
+        if (kDigits) to[1] = scale;
+        if (scale >= kLargeScale) *out.large = 1;
+    }
+    return most < kInfinityBits;
+}
+
+// 8 floats from 8 lane on, of a row of n; zeros beyond.
+__device__ inline void load_eight(const float* row, uint32_t n, uint32_t first, float (&x)[8]) {
+    if (first + 8 <= n && n % 4 == 0) {
+        const float4 a = *reinterpret_cast<const float4*>(row + first);
+        const float4 b = *reinterpret_cast<const float4*>(row + first + 4);
+        x[0] = a.x, x[1] = a.y, x[2] = a.z, x[3] = a.w;
+        x[4] = b.x, x[5] = b.y, x[6] = b.z, x[7] = b.w;
+        return;
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) x[j] = first + j < n ? row[first + j] : 0.0F;
 }
 
 // The sum of squares, in lane 0, of one block of 256 values: value[j] of a lane is of the block's group j.

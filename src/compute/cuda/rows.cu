@@ -45,17 +45,18 @@ __global__ void norm_quantise_kernel(Quantise args, const float* x, const float*
     bool finite = true;
     const float factor = norm_factor(block_sum, args.cols, eps, finite);
     for (uint32_t block = warp; block < super_blocks; block += kWarps) {
+        const uint32_t first = block * kSuperBlock + lane * 8;
+        float by[8];
+        load_eight(values, args.cols, first, value);
+        load_eight(weight, args.cols, first, by);
 #pragma unroll
-        for (uint32_t j = 0; j < 8; ++j) {
-            const uint32_t i = block * kSuperBlock + j * kGroup + lane;
-            value[j] = i < args.cols ? __fmul_rn(__fmul_rn(values[i], factor), weight[i]) : 0.0F;
-        }
+        for (uint32_t j = 0; j < 8; ++j) value[j] = __fmul_rn(__fmul_rn(value[j], factor), by[j]);
         finite &= store_super_block<kKind>(args.out, blockIdx.x, block, super_blocks, value);
     }
     note(args, source, finite);
 }
 
-// A warp per super-block; Value(i) gives the value of index i of all inputs.
+// A warp per super-block; value.load(row, n, first, x) gives the 8 values from `first` on of a row of n.
 template <ActivationKind kKind, class Value>
 __global__ void quantise_kernel(Quantise args, Value value) {
     wait_for_previous();
@@ -64,23 +65,27 @@ __global__ void quantise_kernel(Quantise args, Value value) {
     if (block >= super_blocks) return;
     const uint32_t source = args.source == nullptr ? blockIdx.x : args.source[blockIdx.x];
     float x[8];
-#pragma unroll
-    for (uint32_t j = 0; j < 8; ++j) {
-        const uint32_t col = block * kSuperBlock + j * kGroup + threadIdx.x % 32;
-        x[j] = col < args.cols ? value(static_cast<size_t>(source) * args.cols + col) : 0.0F;
-    }
+    value.load(source, args.cols, block * kSuperBlock + threadIdx.x % 32 * 8, x);
     note(args, source, store_super_block<kKind>(args.out, blockIdx.x, block, super_blocks, x));
 }
 
 struct Plain {
     const float* x;
-    __device__ float operator()(size_t i) const { return x[i]; }
+    __device__ void load(uint32_t row, uint32_t n, uint32_t first, float (&to)[8]) const {
+        load_eight(x + static_cast<size_t>(row) * n, n, first, to);
+    }
 };
 
 struct SiluTimes {
     const float* gate;
     const float* up;
-    __device__ float operator()(size_t i) const { return __fmul_rn(silu(gate[i]), up[i]); }
+    __device__ void load(uint32_t row, uint32_t n, uint32_t first, float (&to)[8]) const {
+        float by[8];
+        load_eight(gate + static_cast<size_t>(row) * n, n, first, to);
+        load_eight(up + static_cast<size_t>(row) * n, n, first, by);
+#pragma unroll
+        for (uint32_t j = 0; j < 8; ++j) to[j] = __fmul_rn(silu(to[j]), by[j]);
+    }
 };
 
 template <class Value>

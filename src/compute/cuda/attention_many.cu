@@ -1,0 +1,333 @@
+// Rule 7 for one query token each of many rows: a block for each row and KV head walks the chunks in order, keys and
+// values of the next one under way as soon as the block is done with this one's, and merges them as it goes.
+#include "compute/cuda/attention_split.cuh"
+#include "compute/cuda/launch.cuh"
+#include "compute/cuda/layout.h"
+#include "compute/cuda/quantise.cuh"
+
+namespace driftwood::compute::cuda {
+
+namespace {
+
+constexpr uint32_t kDecodeWarps = 4;
+
+// Heads that a block turns and quantises itself: the queries of a KV head's group, numbered from 0; then the row's own
+// key and value, into the cache's block, and into the chunk that is in shared memory already. Those of [first, end).
+template <uint32_t kHeadDim>
+__device__ void rope_in_block(const Attention& args, Turned<kHeadDim>& turned, Chunk<kHeadDim>& chunk, uint8_t* block,
+                              uint32_t row, uint32_t kv_head, uint32_t first, uint32_t end) {
+    const RopeStore& rope = args.rope;
+    const Sequences& s = args.sequences;
+    const uint32_t group = s.heads / s.kv_heads;
+    const uint32_t position = s.position[row];
+    for (uint32_t i = first + threadIdx.x / 32; i < end; i += kDecodeWarps) {
+        const HeadOf of = i < group ? HeadOf::kQuery : i == group ? HeadOf::kKey : HeadOf::kValue;
+        const float* x = of == HeadOf::kQuery ? rope.q : of == HeadOf::kKey ? rope.k : rope.v;
+        const size_t at = of == HeadOf::kQuery ? static_cast<size_t>(row) * s.heads + kv_head * group + i
+                                               : static_cast<size_t>(row) * s.kv_heads + kv_head;
+        const auto made = make_head_row<kHeadDim / 64>(rope, x + at * kHeadDim, of, position);
+        if (of == HeadOf::kQuery) {
+            keep_query(turned, i, rope.pairs, made, rope.query_scale);
+        } else {
+            keep_own(chunk, block, rope.pairs, made, of, position % kBlockTokens);
+        }
+        if (!made.finite && threadIdx.x % 32 == 0) {
+            atomicMin(args.fault + row, of == HeadOf::kQuery ? rope.q_code
+                                        : of == HeadOf::kKey ? rope.k_code
+                                                             : rope.v_code);
+        }
+    }
+}
+
+// Of rows g and g + 8 of the queries.
+struct Weighed {
+    float m[2];
+    int32_t l[2];
+    int32_t exponent[2];  // of the weights' unit; INT32_MIN: all weights are zero
+    bool in_range[2];
+};
+
+// The warp's 16 keys of a chunk of which `keys` are seen: scores, and the largest of each row among all warps' once the
+// block has met.
+template <uint32_t kHeadDim>
+__device__ void score_keys(const Queries<kHeadDim>& q, const Chunk<kHeadDim>& chunk, uint32_t keys,
+                           SplitExchange<kDecodeWarps>& exchange, float (&u)[2][4]) {
+    const uint32_t warp = threadIdx.x / 32;
+    const uint32_t lane = threadIdx.x % 32;
+    float most[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+    for (uint32_t j = 0; j < 2; ++j) {
+        tile_scores(q, chunk, warp * 2 + j, u[j]);
+#pragma unroll
+        for (uint32_t i = 0; i < 4; ++i) {
+            if ((warp * 2 + j) * 8 + lane % 4 * 2 + i % 2 < keys) most[i / 2] = fmaxf(most[i / 2], u[j][i]);
+        }
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+        most[i] = fmaxf(most[i], __shfl_xor_sync(kAllLanes, most[i], 1));
+        most[i] = fmaxf(most[i], __shfl_xor_sync(kAllLanes, most[i], 2));
+        if (lane % 4 == 0) exchange.scores[warp][lane / 4 + i * 8] = most[i];
+    }
+}
+
+// After the block has met: weights into exchange.weight, which all may read when this returns.
+template <uint32_t kHeadDim>
+__device__ Weighed weigh_keys(const Chunk<kHeadDim>& chunk, uint32_t keys, const float (&cq)[2],
+                              SplitExchange<kDecodeWarps>& exchange, float (&u)[2][4]) {
+    const uint32_t warp = threadIdx.x / 32;
+    const uint32_t g = threadIdx.x % 32 / 4;
+    const uint32_t t = threadIdx.x % 4;
+    Weighed made;
+    float c[2];
+    float largest[2] = {0.0F, 0.0F};
+    int32_t l[2] = {0, 0};
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+        float most = -INFINITY;
+        for (uint32_t w = 0; w < kDecodeWarps; ++w) most = fmaxf(most, exchange.scores[w][g + i * 8]);
+        c[i] = __fmul_rn(most, cq[i]);
+        made.m[i] = chunk_max(c[i]);
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < 2; ++j) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4; ++i) {
+            const uint32_t key = (warp * 2 + j) * 8 + 2 * t + i % 2;
+            const float x = __fmaf_rn(u[j][i], cq[i / 2], -made.m[i / 2]);
+            const float p = exp2_attention(x > kScoreFloor ? x : kScoreFloor);
+            u[j][i] = key < keys ? __fmul_rn(p, chunk.v_scale[key]) : 0.0F;
+            l[i / 2] += key < keys ? round_int(__fmul_rn(p, kWeightScale)) : 0;
+            largest[i / 2] = fmaxf(largest[i / 2], u[j][i]);
+        }
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+        largest[i] = fmaxf(largest[i], __shfl_xor_sync(kAllLanes, largest[i], 1));
+        largest[i] = fmaxf(largest[i], __shfl_xor_sync(kAllLanes, largest[i], 2));
+        l[i] += __shfl_xor_sync(kAllLanes, l[i], 1);
+        l[i] += __shfl_xor_sync(kAllLanes, l[i], 2);
+        if (t == 0) exchange.weights[warp][g + i * 8] = largest[i];
+        if (t == 0) exchange.sums[warp][g + i * 8] = l[i];
+    }
+    __syncthreads();
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+        made.l[i] = 0;
+        for (uint32_t w = 0; w < kDecodeWarps; ++w) {
+            largest[i] = fmaxf(largest[i], exchange.weights[w][g + i * 8]);
+            made.l[i] += exchange.sums[w][g + i * 8];
+        }
+        const WeightUnit unit = weight_unit(largest[i]);
+        for (uint32_t j = 0; j < 2; ++j) {
+            for (uint32_t k = 0; k < 2; ++k) {
+                const int32_t weight = round_int(__fmul_rn(u[j][i * 2 + k], unit.inv));
+                exchange.weight[g + i * 8][(warp * 2 + j) * 8 + 2 * t + k] = static_cast<uint16_t>(weight);
+            }
+        }
+        made.exponent[i] = unit.exponent;
+        made.in_range[i] = in_range(c[i], largest[i]);
+    }
+    __syncthreads();
+    return made;
+}
+
+__device__ WeightPlanes weight_planes(const SplitExchange<kDecodeWarps>& exchange) {
+    WeightPlanes w;
+#pragma unroll
+    for (uint32_t step = 0; step < 2; ++step) {
+#pragma unroll
+        for (uint32_t word = 0; word < 4; ++word) {
+            const uint32_t tile = step * 4 + word / 2 * 2;
+            const uint32_t row = threadIdx.x % 32 / 4 + word % 2 * 8;
+            const uint16_t* from = &exchange.weight[row][tile * 8 + threadIdx.x % 4 * 2];
+            const uint32_t a = *reinterpret_cast<const uint32_t*>(from);
+            const uint32_t b = *reinterpret_cast<const uint32_t*>(from + 8);
+            w.low[step][word] = low_bytes(a, b);
+            w.high[step][word] = high_bytes(a, b);
+        }
+    }
+    return w;
+}
+
+// What of a chunk is copied.
+enum class Part : uint8_t { kKeys, kValues };
+
+// As load_chunk, of one part; the caller commits and waits.
+template <Part kPart, uint32_t kHeadDim>
+__device__ void load_part(Chunk<kHeadDim>& chunk, const uint8_t* head) {
+    constexpr bool kIsKeys = kPart == Part::kKeys;
+    constexpr uint32_t kWords = kIsKeys ? 32 : kHeadDim;  // of a row
+    constexpr uint32_t kPieces = kBlockTokens * kHeadDim * sizeof(int16_t) / 16;
+    const uint8_t* from = head + (kIsKeys ? 0 : size_t{2} * kBlockTokens * kHeadDim);
+    for (uint32_t i = threadIdx.x; i < kPieces; i += kDecodeWarps * 32) {
+        const uint32_t row = i / (kWords / 4);
+        const uint32_t word = i % (kWords / 4) * 4;
+        cp_async_16(kIsKeys ? &chunk.k[row][word] : &chunk.v[row][word], from + i * 16);
+    }
+    const uint8_t* scales = head + size_t{4} * kBlockTokens * kHeadDim + (kIsKeys ? 0 : kBlockTokens * sizeof(float));
+    if (threadIdx.x < kBlockTokens / 4) {
+        cp_async_16((kIsKeys ? chunk.k_scale : chunk.v_scale) + threadIdx.x * 4, scales + threadIdx.x * 16);
+    }
+}
+
+// How far rows g and g + 8 have come.
+template <uint32_t kHeadDim>
+struct Running {
+    float max[2] = {kFirstMax, kFirstMax};
+    float sum[2] = {};
+    float out[kHeadDim / 32][4] = {};  // as the tiles of a warp's quarter of the dimensions
+
+    __device__ void merge(const Weighed& weighed, const int32_t (&sums)[kHeadDim / 32][4]) {
+#pragma unroll
+        for (uint32_t i = 0; i < 2; ++i) {
+            const float most = fmaxf(max[i], weighed.m[i]);
+            const float al = power_of_two(static_cast<int32_t>(__fsub_rn(max[i], most)));
+            const auto be_exponent = static_cast<int32_t>(__fsub_rn(weighed.m[i], most));
+            sum[i] = __fmaf_rn(static_cast<float>(weighed.l[i]), power_of_two(be_exponent), __fmul_rn(sum[i], al));
+            max[i] = most;
+            const float unit = unit_value(weighed.exponent[i], be_exponent);
+#pragma unroll
+            for (uint32_t j = 0; j < kHeadDim / 32; ++j) {
+#pragma unroll
+                for (uint32_t k = 2 * i; k < 2 * i + 2; ++k) {
+                    out[j][k] = __fmaf_rn(static_cast<float>(sums[j][k]), unit, __fmul_rn(out[j][k], al));
+                }
+            }
+        }
+    }
+};
+
+// The outputs of the group, divided: as floats, or, by way of `staged`, as activations.
+template <uint32_t kHeadDim>
+__device__ void give_out(const Attention& args, const Running<kHeadDim>& running, uint32_t row, uint32_t kv_head,
+                         float (*staged)[kHeadDim]) {
+    const Sequences& s = args.sequences;
+    const uint32_t group = s.heads / s.kv_heads;
+    const uint32_t warp = threadIdx.x / 32;
+    const uint32_t lane = threadIdx.x % 32;
+    const bool tiles = args.tiles.q != nullptr;
+    float* out = args.out + (static_cast<size_t>(row) * s.heads + kv_head * group) * kHeadDim;
+#pragma unroll
+    for (uint32_t i = 0; i < 2; ++i) {
+        const uint32_t head = lane / 4 + i * 8;
+        if (head >= group) continue;
+        const float factor = __fdiv_rn(kWeightScale, running.sum[i]);
+        float* to = tiles ? staged[head] : out + head * kHeadDim;
+#pragma unroll
+        for (uint32_t j = 0; j < kHeadDim / 32; ++j) {
+            const float2 two = {__fmul_rn(running.out[j][2 * i], factor), __fmul_rn(running.out[j][2 * i + 1], factor)};
+            *reinterpret_cast<float2*>(to + (warp * (kHeadDim / 32) + j) * 8 + lane % 4 * 2) = two;
+        }
+    }
+    if (!tiles) return;
+    __syncthreads();
+    constexpr uint32_t kGroups = kHeadDim / kGroup;
+    for (uint32_t i = warp; i < group * kGroups; i += kDecodeWarps) {
+        const uint32_t of_row = kv_head * group * kGroups + i;
+        const float value = staged[i / kGroups][i % kGroups * kGroup + lane];
+        if (!store_group(args.tiles, row, of_row, padded_groups(s.heads * kHeadDim), value)) {
+            atomicMin(args.fault + row, args.code);
+        }
+    }
+}
+
+template <uint32_t kHeadDim>
+struct Shared {
+    Chunk<kHeadDim> chunk;
+    SplitExchange<kDecodeWarps> exchange;
+    alignas(16) Turned<kHeadDim> turned;
+};
+
+template <uint32_t kHeadDim>
+__global__ void __launch_bounds__(kDecodeWarps * 32) attention_many_kernel(Attention args) {
+    extern __shared__ __align__(16) uint8_t memory[];
+    auto& shared = *reinterpret_cast<Shared<kHeadDim>*>(memory);
+    Chunk<kHeadDim>& chunk = shared.chunk;
+    // With rope, all rows of the step are decodes: what a table says was written before the step began, and of the keys
+    // and values only the row's own token is new, which this kernel puts there itself.
+    if (!args.with_rope) wait_for_previous();
+    const Sequences& s = args.sequences;
+    const uint32_t kv_head = blockIdx.x;
+    const uint32_t row = args.decode_row[args.first_decode + blockIdx.y];
+    const uint32_t group = s.heads / s.kv_heads;
+    const uint32_t visible = s.position[row] + 1;
+    const uint32_t count = (visible + kBlockTokens - 1) / kBlockTokens;
+    uint8_t* const* blocks = s.blocks + s.table[row];
+    const size_t offset = (static_cast<size_t>(s.layer) * s.kv_heads + kv_head) * kHeadBytes<kHeadDim>;
+    load_part<Part::kKeys>(chunk, blocks[0] + offset);
+    cp_async_commit();
+    load_part<Part::kValues>(chunk, blocks[0] + offset);
+    cp_async_commit();
+    const size_t first_head = static_cast<size_t>(row) * s.heads + kv_head * group;
+    const int16_t* q16 = args.q16 + first_head * kHeadDim;
+    const float* head_cq = args.cq + first_head;
+    if (args.with_rope) {
+        wait_for_previous();
+        rope_in_block(args, shared.turned, chunk, nullptr, row, kv_head, 0, group);
+        q16 = shared.turned.q[0];
+        head_cq = shared.turned.cq;
+        __syncthreads();
+    }
+    const uint32_t g = threadIdx.x % 32 / 4;
+    const Queries<kHeadDim> q = load_queries<kHeadDim>(g < group ? q16 + g * kHeadDim : nullptr,
+                                                       g + 8 < group ? q16 + (g + 8) * kHeadDim : nullptr);
+    const float cq[2] = {g < group ? head_cq[g] : 0.0F, g + 8 < group ? head_cq[g + 8] : 0.0F};
+
+    Running<kHeadDim> running;
+    for (uint32_t index = 0; index < count; ++index) {
+        const bool last = index + 1 == count;
+        const uint8_t* next = last ? nullptr : blocks[index + 1] + offset;
+        if (last && args.with_rope) {
+            cp_async_wait<0>();
+            __syncthreads();
+            rope_in_block(args, shared.turned, chunk, blocks[index] + offset, row, kv_head, group, group + 2);
+        }
+        cp_async_wait<1>();
+        __syncthreads();
+        const uint32_t keys = visible - index * kBlockTokens;
+        float u[2][4];
+        score_keys(q, chunk, keys, shared.exchange, u);
+        cp_async_wait<0>();
+        __syncthreads();
+        if (!last) load_part<Part::kKeys>(chunk, next);
+        cp_async_commit();
+        const Weighed weighed = weigh_keys(chunk, keys, cq, shared.exchange, u);
+#pragma unroll
+        for (uint32_t i = 0; i < 2; ++i) {
+            const bool mine = threadIdx.x < 32 && threadIdx.x % 4 == 0 && g + i * 8 < group;
+            if (mine && !weighed.in_range[i]) atomicMin(args.fault + row, args.code);
+        }
+        const WeightPlanes w = weight_planes(shared.exchange);
+        int32_t sums[kHeadDim / 32][4];
+#pragma unroll
+        for (uint32_t j = 0; j < kHeadDim / 32; ++j) {
+            tile_values(w, chunk, threadIdx.x / 32 * (kHeadDim / 32) + j, sums[j]);
+        }
+        __syncthreads();
+        if (!last) load_part<Part::kValues>(chunk, next);
+        cp_async_commit();
+        running.merge(weighed, sums);
+    }
+    // The chunk is done with: its place serves the outputs.
+    static_assert(sizeof(Chunk<kHeadDim>) >= kSplitQueries * kHeadDim * sizeof(float));
+    give_out(args, running, row, kv_head, reinterpret_cast<float(*)[kHeadDim]>(&chunk));
+}
+
+template <uint32_t kHeadDim>
+cudaError_t launch(cudaStream_t stream, const Attention& args) {
+    constexpr size_t kShared = sizeof(Shared<kHeadDim>);
+    const auto kernel = attention_many_kernel<kHeadDim>;
+    const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int{kShared});
+    if (allowed != cudaSuccess) return allowed;
+    const dim3 grid(args.sequences.kv_heads, args.decode_rows);
+    return launch_overlapping(kernel, grid, kDecodeWarps * 32, kShared, stream, args);
+}
+
+}  // namespace
+
+cudaError_t attention_many(cudaStream_t stream, const Attention& args) {
+    return args.sequences.head_dim == 64 ? launch<64>(stream, args) : launch<128>(stream, args);
+}
+
+}  // namespace driftwood::compute::cuda
