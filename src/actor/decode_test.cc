@@ -187,6 +187,43 @@ TEST(DecodeTest, a_model_whose_numbers_break_is_the_operations_error) {
     EXPECT_EQ(talk.caller.wait_for("prefill", {talk.session}), 0);
 }
 
+// An engine whose steps fail with what it is told, as those of a card that is full or has failed do.
+class FailingSteps final : public compute::Engine {
+  public:
+    explicit FailingSteps(std::unique_ptr<compute::Engine> engine) : engine_(std::move(engine)) {}
+    std::optional<Error> failure_of_steps;
+
+    std::string_view name() const override { return engine_->name(); }
+    const compute::DecoderSpec& spec() const override { return engine_->spec(); }
+    compute::KvPool& pool() override { return engine_->pool(); }
+    void step(std::span<compute::BatchItem> batch) override {
+        if (!failure_of_steps) return engine_->step(batch);
+        for (compute::BatchItem& item : batch) item.error = failure_of_steps;
+    }
+
+  private:
+    std::unique_ptr<compute::Engine> engine_;
+};
+
+TEST(DecodeTest, a_step_that_fails_says_which_way) {
+    World world;
+    auto owned = std::make_unique<FailingSteps>(std::move(world.engine));
+    FailingSteps& engine = *owned;
+    world.engine = std::move(owned);
+    Caller caller(world);
+    caller.write(kText, std::string_view("userWhat is the sea made of?"));
+    const int64_t session = caller.call("session_open");
+    ASSERT_GT(caller.call("session_append", {session, kText, 4, kText + 4, 24}), 0);
+    for (const auto& [code, status] :
+         {std::pair(ErrorCode::kLimit, -DRIFTWOOD_ENOMEM), std::pair(ErrorCode::kInternal, -DRIFTWOOD_EIO),
+          std::pair(ErrorCode::kNotFinite, -DRIFTWOOD_ENOTFINITE)}) {
+        engine.failure_of_steps = error(code, "[test] no step");
+        EXPECT_EQ(caller.wait_for("prefill", {session}), status);
+    }
+    engine.failure_of_steps.reset();  // it concerned those steps alone
+    EXPECT_EQ(caller.wait_for("prefill", {session}), 0);
+}
+
 TEST(DecodeTest, an_answer_with_output_left_is_not_picked_further) {
     Talk talk;
     std::vector<uint8_t> options(sizeof(driftwood_generate_options));

@@ -5,6 +5,18 @@
 #include "actor/limits.h"
 
 namespace driftwood::actor {
+namespace {
+
+// What a guest is told of its session's part of a step that failed.
+int64_t step_status(ErrorCode code) {
+    switch (code) {
+        case ErrorCode::kNotFinite: return -DRIFTWOOD_ENOTFINITE;
+        case ErrorCode::kLimit: return -DRIFTWOOD_ENOMEM;
+        default: return -DRIFTWOOD_EIO;
+    }
+}
+
+}  // namespace
 
 bool ActorImpl::wants_forward(int64_t handle, const session::Session& session) const {
     if (session.tokens().size() == session.computed()) return false;
@@ -89,7 +101,7 @@ void ActorImpl::commit_session(const session::Batch::Outcome& outcome, int64_t h
             return;
         }
         push_effect({.kind = Effect::Kind::kLog, .level = DRIFTWOOD_LOG_ERROR, .bytes = outcome.error->message});
-        session_failed(handle, -DRIFTWOOD_ENOTFINITE);
+        session_failed(handle, step_status(outcome.error->code));
         return;
     }
     forward_->step.tokens += outcome.tokens;
