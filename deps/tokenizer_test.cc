@@ -1,8 +1,9 @@
-// Tokenizers through the C interface, with small vocabularies made here: byte-level BPE, BPE with byte fallback,
-// Unigram.
+// Tokenizers and grammars through the C interface, with small vocabularies made here: byte-level BPE, BPE with byte
+// fallback, Unigram.
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -288,6 +289,86 @@ TEST(Grammar, compiles_or_says_why_not) {
     EXPECT_EQ(check(DWD_GRAMMAR_LARK, "start: undefined_rule\n"), DWD_INVALID);
     EXPECT_EQ(check(DWD_GRAMMAR_REGEX, "("), DWD_INVALID);
     EXPECT_EQ(check(77, "a"), DWD_INVALID);
+}
+
+// ---- grammars that are made to hurt
+
+constexpr double kMostSeconds = 20;  // of processor time; instrumented or on a slow machine too
+
+std::string repeated(std::string_view text, size_t times) {
+    std::string all;
+    for (size_t i = 0; i < times; ++i) all += text;
+    return all;
+}
+
+std::string nested(std::string_view open, std::string_view middle, std::string_view close, size_t depth) {
+    return repeated(open, depth) + std::string(middle) + repeated(close, depth);
+}
+
+// Rules r0: r1 r1, r1: r2 r2, …: 2^n words.
+std::string doubling_rules(size_t n) {
+    std::string lark = "start: r0\n";
+    for (size_t i = 0; i < n; ++i) {
+        const std::string next = "r" + std::to_string(i + 1);
+        lark += "r" + std::to_string(i) + ": " + next + " " + next + "\n";
+    }
+    return lark + "r" + std::to_string(n) + ": \"a\"\n";
+}
+
+std::string any_of_objects(size_t n) {
+    std::string schema = R"({"anyOf":[)";
+    for (size_t i = 0; i < n; ++i) {
+        schema += (i == 0 ? "" : ",") + std::string(R"({"type":"object","properties":{"a)") + std::to_string(i) +
+                  R"(":{"type":"string","pattern":"(x+x+)+y"}}})";
+    }
+    return schema + "]}";
+}
+
+struct Hostile {
+    const char* name;
+    uint32_t kind;
+    std::string source;
+};
+
+std::vector<Hostile> hostile_grammars() {
+    return {
+        {"repeated repetition", DWD_GRAMMAR_REGEX, "(((a{1000}){1000}){1000}){1000}"},
+        {"optional repetition", DWD_GRAMMAR_REGEX, "((((a?){50}){50}){50}){50}"},
+        {"subsets of positions", DWD_GRAMMAR_REGEX, "(.*a){100}.{400}b"},
+        {"ambiguous stars", DWD_GRAMMAR_REGEX, nested("(", "x", "+)+", 60) + "y"},
+        {"nested groups", DWD_GRAMMAR_REGEX, nested("(", "a", ")", 30000)},
+        {"nested look-around", DWD_GRAMMAR_REGEX, nested("(?=", "a", ")", 3000)},
+        {"many alternatives", DWD_GRAMMAR_REGEX, repeated("[a-z]{3}q|", 6000) + "a"},
+        {"classes of all of Unicode", DWD_GRAMMAR_REGEX, repeated("[^\\p{L}\\p{N}]{0,99}", 60)},
+        {"left recursion", DWD_GRAMMAR_LARK, "start: start start | start \"a\" | \"\"\n"},
+        {"rules of nothing", DWD_GRAMMAR_LARK, "start: a\na: b b\nb: a | \"\"\n"},
+        {"doubling rules", DWD_GRAMMAR_LARK, doubling_rules(500)},
+        {"nested groups in a rule", DWD_GRAMMAR_LARK, "start: " + nested("(", "\"a\"", ")", 20000) + "\n"},
+        {"a terminal that repeats", DWD_GRAMMAR_LARK, "start: A\nA: /((a{999}){999}){999}/\n"},
+        {"a schema that refers to itself", DWD_GRAMMAR_JSON_SCHEMA, R"({"allOf":[{"$ref":"#"},{"$ref":"#"}]})"},
+        {"nested schemas", DWD_GRAMMAR_JSON_SCHEMA, nested(R"({"type":"array","items":)", "{}", "}", 5000)},
+        {"nested arrays", DWD_GRAMMAR_JSON_SCHEMA, nested("[", "", "]", 50000)},
+        {"huge bounds", DWD_GRAMMAR_JSON_SCHEMA, R"({"type":"string","minLength":2000000000,"maxLength":4000000000})"},
+        {"huge arrays", DWD_GRAMMAR_JSON_SCHEMA,
+         R"({"type":"array","minItems":1000000,"items":{"type":"array","minItems":1000000}})"},
+        {"many alternatives of objects", DWD_GRAMMAR_JSON_SCHEMA, any_of_objects(800)},
+    };
+}
+
+TEST(HostileGrammar, compiles_or_is_refused_in_bounded_time) {
+    Tokenizer t = make(byte_level_file());
+    for (const Hostile& hostile : hostile_grammars()) {
+        Buf error;
+        const std::clock_t begin = std::clock();
+        const int32_t outcome =
+            dwd_grammar_validate(t.get(), hostile.kind, raw(hostile.source), hostile.source.size(), error.out());
+        const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+        EXPECT_TRUE(outcome == DWD_OK || outcome == DWD_INVALID) << hostile.name << ": " << error.str();
+        EXPECT_LT(seconds, kMostSeconds) << hostile.name;
+    }
+    // … and the next one compiles as ever.
+    Buf error;
+    EXPECT_EQ(dwd_grammar_validate(t.get(), DWD_GRAMMAR_REGEX, raw("[0-9]+"), 6, error.out()), DWD_OK) << error.str();
 }
 
 }  // namespace
