@@ -200,11 +200,11 @@ struct Talk {
     BatchItem next(Engine& engine, uint32_t count) {
         while (blocks.size() * kBlockTokens < computed + count) blocks.push_back(engine.pool().allocate().value());
         logits.resize(engine.spec().vocab);
-        const BatchItem item{.tokens = std::span(tokens).subspan(computed, count),
-                             .first_position = computed,
-                             .blocks = blocks,
-                             .logits = logits,
-                             .error = {}};
+        BatchItem item{.tokens = std::span(tokens).subspan(computed, count),
+                       .first_position = computed,
+                       .blocks = blocks,
+                       .logits = logits,
+                       .error = {}};
         computed += count;
         return item;
     }

@@ -13,6 +13,14 @@
 
 namespace driftwood::actor {
 
+// A forward step between its two halves: what went into the batch.
+struct ForwardStep {
+    Step step;
+    size_t first_item = 0;         // of the batch
+    std::vector<int64_t> handles;  // of its items
+    bool long_chunk = false;       // more than a chunk of one session
+};
+
 class ActorImpl final : public Actor, private wasm::GuestHost {
   public:
     explicit ActorImpl(const Context& context, const wasm::Module& module) : context_(context), module_(module) {}
@@ -84,12 +92,6 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     void fail(Step& step, Error error);
 
     // ---- Forward steps (forward.cc)
-    struct ForwardStep {
-        Step step;
-        size_t first_item = 0;         // of the batch
-        std::vector<int64_t> handles;  // of its items
-        bool long_chunk = false;       // more than a chunk of one session
-    };
     bool wants_forward(int64_t handle, const session::Session& session) const;
     bool plan_session(session::Batch& batch, int64_t handle, uint32_t chunk, FullPool full);
     void commit_session(const session::Batch::Outcome& outcome, int64_t handle);
