@@ -208,7 +208,7 @@ TEST_F(ModelFileTest, refuses_tensors_that_are_wrong) {
     const auto scale = [](uint8_t high) {
         return [high](Parts& p) { p.tensors[kUp].bytes[134 * 3 + 1] = high; };  // of block 3
     };
-    const auto shape = [](const char* name, std::vector<uint64_t> shape) {
+    const auto shape = [](const char* name, const std::vector<uint64_t>& shape) {
         return [name, shape](Parts& p) { p.tensors[name].shape = shape; };
     };
     const Hostile cases[] = {
