@@ -6,34 +6,19 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <optional>
 #include <string>
 
-#include "compute/engine.h"
-#include "compute/test_spec.h"
+#include "bench/conversation.h"
 
 namespace driftwood::compute {
 namespace {
 
-constexpr TestShape kLlama1B = {.layers = 16,
-                                .d_model = 2048,
-                                .heads = 32,
-                                .kv_heads = 8,
-                                .head_dim = 64,
-                                .d_ff = 8192,
-                                .vocab = 128256,
-                                .context = 131072,
-                                .tied = true};
 // What llama.cpp of August 2026 reached on an H200 with these shapes, Q4_0 (it has no bits to keep): tokens per second.
 constexpr double kPeerDecode = 991, kPeerPrefill = 49200, kPeerBatch256 = 17478;
-
-double seconds_now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double median_seconds(uint32_t times, const std::function<void(uint32_t)>& body) {
     std::vector<double> seconds(times);
@@ -44,34 +29,6 @@ double median_seconds(uint32_t times, const std::function<void(uint32_t)>& body)
     }
     std::sort(seconds.begin(), seconds.end());
     return seconds[times / 2];
-}
-
-struct Conversation {
-    std::vector<BlockId> blocks;
-    uint32_t length = 0;
-    std::vector<float> logits;
-
-    BatchItem item(Engine& engine, std::span<const uint32_t> tokens, bool want_logits = true) {
-        while (blocks.size() * kBlockTokens < length + tokens.size()) {
-            blocks.push_back(engine.pool().allocate().value());
-        }
-        logits.resize(want_logits ? engine.spec().vocab : 0);
-        BatchItem item{.tokens = tokens, .first_position = length, .blocks = blocks, .logits = logits, .error = {}};
-        length += static_cast<uint32_t>(tokens.size());
-        return item;
-    }
-    void release(Engine& engine) {
-        for (const BlockId block : blocks) engine.pool().release(block);
-        blocks.clear();
-        length = 0;
-    }
-};
-
-void run(Engine& engine, std::span<BatchItem> batch) {
-    engine.step(batch);
-    for (const BatchItem& item : batch) {
-        if (item.error) check_failed(item.error->message);
-    }
 }
 
 void feed(Engine& engine, Conversation& conversation, std::span<const uint32_t> tokens, size_t chunk) {
@@ -226,10 +183,12 @@ void bench_batch(Engine& engine, uint32_t count) {
     }
     const double seconds = seconds_now() - begin;
     for (Conversation& one : all) one.release(engine);
-    std::printf(
-        "%3u conversations, 128 + 128 tokens:     %8.1f ms a step, %8.0f tok/s in total%s\n", count,
-        seconds * 1e3 / 128, count * 128 / seconds,
-        count == 256 ? (", " + std::to_string(count * 128 / seconds / kPeerBatch256) + " x llama.cpp").c_str() : "");
+    char beside_peer[32] = "";
+    if (count == 256) {
+        std::snprintf(beside_peer, sizeof beside_peer, ", %.2f x llama.cpp", count * 128 / seconds / kPeerBatch256);
+    }
+    std::printf("%3u conversations, 128 + 128 tokens:     %8.1f ms a step, %8.0f tok/s in total%s\n", count,
+                seconds * 1e3 / 128, count * 128 / seconds, beside_peer);
     std::fflush(stdout);
 }
 

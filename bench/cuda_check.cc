@@ -10,8 +10,7 @@
 #include <cstring>
 #include <string>
 
-#include "compute/engine.h"
-#include "compute/test_spec.h"
+#include "bench/conversation.h"
 
 namespace driftwood::compute {
 namespace {
@@ -26,33 +25,6 @@ struct Case {
     TestShape shape;
     std::optional<WeightType> embedding;  // plain floats, the output being made of them
 };
-
-struct Conversation {
-    std::vector<BlockId> blocks;
-    uint32_t length = 0;
-    std::vector<float> logits;
-
-    BatchItem item(Engine& engine, std::span<const uint32_t> tokens) {
-        while (blocks.size() * kBlockTokens < length + tokens.size()) {
-            blocks.push_back(engine.pool().allocate().value());
-        }
-        logits.resize(engine.spec().vocab);
-        BatchItem item{.tokens = tokens, .first_position = length, .blocks = blocks, .logits = logits, .error = {}};
-        length += static_cast<uint32_t>(tokens.size());
-        return item;
-    }
-    void release(Engine& engine) {
-        for (const BlockId block : blocks) engine.pool().release(block);
-        *this = {};
-    }
-};
-
-void run(Engine& engine, std::span<BatchItem> batch) {
-    engine.step(batch);
-    for (const BatchItem& item : batch) {
-        if (item.error) check_failed(item.error->message);
-    }
-}
 
 void feed(Engine& engine, Conversation& one, std::span<const uint32_t> tokens, size_t chunk) {
     for (size_t at = 0; at < tokens.size(); at += chunk) {

@@ -5,60 +5,16 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <string>
 #include <thread>
 
-#include "compute/engine.h"
-#include "compute/test_spec.h"
+#include "bench/conversation.h"
 
 namespace driftwood::compute {
 namespace {
-
-constexpr TestShape kLlama1B = {.layers = 16,
-                                .d_model = 2048,
-                                .heads = 32,
-                                .kv_heads = 8,
-                                .head_dim = 64,
-                                .d_ff = 8192,
-                                .vocab = 128256,
-                                .context = 131072,
-                                .tied = true};
-
-double seconds_now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-struct Conversation {
-    std::vector<BlockId> blocks;
-    uint32_t length = 0;
-    std::vector<float> logits;
-
-    BatchItem item(Engine& engine, std::span<const uint32_t> tokens, bool want_logits = true) {
-        while (blocks.size() * kBlockTokens < length + tokens.size()) {
-            blocks.push_back(engine.pool().allocate().value());
-        }
-        logits.resize(want_logits ? engine.spec().vocab : 0);
-        BatchItem item{.tokens = tokens, .first_position = length, .blocks = blocks, .logits = logits, .error = {}};
-        length += static_cast<uint32_t>(tokens.size());
-        return item;
-    }
-    void release(Engine& engine) {
-        for (const BlockId block : blocks) engine.pool().release(block);
-        blocks.clear();
-        length = 0;
-    }
-};
-
-void run(Engine& engine, std::span<BatchItem> batch) {
-    engine.step(batch);
-    for (const BatchItem& item : batch) {
-        if (item.error) check_failed(item.error->message);
-    }
-}
 
 void feed(Engine& engine, Conversation& conversation, std::span<const uint32_t> tokens) {
     for (size_t at = 0; at < tokens.size(); at += kMaxStepTokens) {

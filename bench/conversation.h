@@ -1,0 +1,59 @@
+// What the programs about cards share: a model's shapes, a clock, and a conversation that feeds an engine by itself.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "compute/engine.h"
+#include "compute/test_spec.h"
+
+namespace driftwood::compute {
+
+// Llama 3.2 1B.
+inline constexpr TestShape kLlama1B = {.layers = 16,
+                                       .d_model = 2048,
+                                       .heads = 32,
+                                       .kv_heads = 8,
+                                       .head_dim = 64,
+                                       .d_ff = 8192,
+                                       .vocab = 128256,
+                                       .context = 131072,
+                                       .tied = true};
+
+inline double seconds_now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Blocks, length and last logits of one sequence. Does not outlive the engine; gives its blocks back when told to.
+struct Conversation {
+    std::vector<BlockId> blocks;
+    uint32_t length = 0;
+    std::vector<float> logits;
+
+    BatchItem item(Engine& engine, std::span<const uint32_t> tokens, bool want_logits = true) {
+        while (blocks.size() * kBlockTokens < length + tokens.size()) {
+            blocks.push_back(engine.pool().allocate().value());
+        }
+        logits.resize(want_logits ? engine.spec().vocab : 0);
+        BatchItem item{.tokens = tokens, .first_position = length, .blocks = blocks, .logits = logits, .error = {}};
+        length += static_cast<uint32_t>(tokens.size());
+        return item;
+    }
+    void release(Engine& engine) {
+        for (const BlockId block : blocks) engine.pool().release(block);
+        blocks.clear();
+        length = 0;
+    }
+};
+
+// A step in which nothing may fail.
+inline void run(Engine& engine, std::span<BatchItem> batch) {
+    engine.step(batch);
+    for (const BatchItem& item : batch) {
+        if (item.error) check_failed(item.error->message);
+    }
+}
+
+}  // namespace driftwood::compute
