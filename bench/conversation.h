@@ -22,6 +22,17 @@ inline constexpr TestShape kLlama1B = {.layers = 16,
                                        .context = 131072,
                                        .tied = true};
 
+// Llama 3.1 8B. Its layers share their bytes on the host, so that it is there in seconds.
+inline constexpr TestShape kLlama8B = {.layers = 32,
+                                       .d_model = 4096,
+                                       .heads = 32,
+                                       .kv_heads = 8,
+                                       .head_dim = 128,
+                                       .d_ff = 14336,
+                                       .vocab = 128256,
+                                       .context = 131072,
+                                       .layers_alike = true};
+
 inline double seconds_now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

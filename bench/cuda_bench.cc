@@ -1,8 +1,9 @@
-// cuda_bench [bits] [speed | decode | prefill | batch] [TYPE] [ENGINE] | profile: what the CUDA engine computes, beside
-// a CPU engine (the fastest unless named), and how fast, all of it or a part: random weights, Q4_0 and Q8_0 unless one
-// is named, in the shapes of Llama 3.2 1B. Times are of whole Engine::step calls on the host's clock, logits delivered;
-// medians. "of the limit" is the bytes a step must read (weights, keys and values) over the time, against the bandwidth
-// of a plain copy on the same card.
+// cuda_bench [bits] [speed | decode | prefill | batch] [TYPE] [ENGINE] [--like MODEL] | profile: what the CUDA engine
+// computes, beside a CPU engine (the fastest unless named), and how fast, all of it or a part: random weights, Q4_0 and
+// Q8_0 unless one is named, in the shapes of Llama 3.2 1B or of MODEL (llama-3.1-8b). Times are of whole
+// Engine::step calls on the host's clock, logits delivered; medians. "of the limit" is the bytes a step must read
+// (weights, keys and values) over the time, against the bandwidth of a plain copy on the same card; of a prompt, what
+// it multiplies against the time is printed beside it.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -17,8 +18,43 @@
 namespace driftwood::compute {
 namespace {
 
-// What llama.cpp of August 2026 reached on an H200 with these shapes, Q4_0 (it has no bits to keep): tokens per second.
-constexpr double kPeerDecode = 991, kPeerPrefill = 49200, kPeerBatch256 = 17478;
+// What is timed of a model's shapes. The peer is llama.cpp of August 2026 on an H200 with these shapes, Q4_0 (it has no
+// bits to keep), in tokens per second; 0 where nobody measured it.
+struct SpeedTable {
+    std::string_view name;
+    std::string_view title;
+    TestShape shape;
+    std::vector<uint32_t> depths, prompts, counts;
+    uint32_t kv_blocks;
+    double peer_decode = 0, peer_prefill = 0, peer_batch_256 = 0;
+};
+
+std::vector<SpeedTable> speed_tables() {
+    return {{.name = "llama-3.2-1b",
+             .title = "Llama 3.2 1B",
+             .shape = kLlama1B,
+             .depths = {16, 1024, 8192, 32768},
+             .prompts = {512, 4096, 16384},
+             .counts = {2, 8, 32, 64, 256},
+             .kv_blocks = 8192,
+             .peer_decode = 991,
+             .peer_prefill = 49200,
+             .peer_batch_256 = 17478},
+            {.name = "llama-3.1-8b",
+             .title = "Llama 3.1 8B",
+             .shape = kLlama8B,
+             .depths = {16, 1024, 8192},
+             .prompts = {512, 4096},
+             .counts = {8, 64, 256},
+             .kv_blocks = 2048}};
+}
+
+// ", 2.30 x llama.cpp (of what)", or nothing where there is no peer.
+std::string beside_peer(double tokens_per_s, double peer, const char* of_what) {
+    char text[64] = "";
+    if (peer > 0) std::snprintf(text, sizeof text, ", %.2f x llama.cpp (%s)", tokens_per_s / peer, of_what);
+    return text;
+}
 
 double median_seconds(uint32_t times, const std::function<void(uint32_t)>& body) {
     std::vector<double> seconds(times);
@@ -124,18 +160,30 @@ double copy_tb_per_s() {
     return 2.0 * kBytes / seconds * 1e-12;
 }
 
-size_t weight_bytes(const DecoderSpec& spec) {
-    size_t bytes = spec.output.bytes.size();
+// Of the matrices that every token passes through.
+struct Weight {
+    size_t bytes = 0, numbers = 0;
+};
+
+Weight layer_weights(const DecoderSpec& spec) {
+    Weight all;
     for (const DecoderLayer& layer : spec.layer) {
         for (const MatrixView* matrix :
              {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w_gate, &layer.w_up, &layer.w_down}) {
-            bytes += matrix->bytes.size();
+            all.bytes += matrix->bytes.size();
+            all.numbers += size_t{matrix->rows} * matrix->cols;
         }
     }
-    return bytes;
+    return all;
 }
 
-void bench_decode(Engine& engine, uint32_t depth, double limit) {
+size_t weight_bytes(const DecoderSpec& spec) { return spec.output.bytes.size() + layer_weights(spec).bytes; }
+
+double kv_bytes(Engine& engine, uint32_t tokens) {
+    return static_cast<double>(engine.pool().layout().block_bytes()) / kBlockTokens * tokens;
+}
+
+void bench_decode(Engine& engine, const SpeedTable& table, uint32_t depth, double limit) {
     const DecoderSpec& spec = engine.spec();
     const std::vector<uint32_t> tokens = test_tokens(spec.vocab, depth, 7);
     Conversation one;
@@ -149,28 +197,31 @@ void bench_decode(Engine& engine, uint32_t depth, double limit) {
         run(engine, {&item, 1});
     });
     one.release(engine);
-    const double kv = static_cast<double>(engine.pool().layout().block_bytes()) / kBlockTokens * depth;
-    const double floor = (static_cast<double>(weight_bytes(spec)) + kv) / (limit * 1e12);
+    const double floor = (static_cast<double>(weight_bytes(spec)) + kv_bytes(engine, depth)) / (limit * 1e12);
     std::printf(
-        "decode, 1 conversation at %6u tokens: %8.1f us a step, %8.1f tok/s, %5.1f %% of the limit, %.2f x llama.cpp "
-        "(Q4_0); without logits %.1f us\n",
-        depth, seconds * 1e6, 1.0 / seconds, 100.0 * floor / seconds, 1.0 / seconds / kPeerDecode, silent * 1e6);
+        "decode, 1 conversation at %6u tokens: %8.1f us a step, %8.1f tok/s, %5.1f %% of the limit%s; without logits "
+        "%.1f us\n",
+        depth, seconds * 1e6, 1.0 / seconds, 100.0 * floor / seconds,
+        beside_peer(1.0 / seconds, table.peer_decode, "Q4_0").c_str(), silent * 1e6);
     std::fflush(stdout);
 }
 
-void bench_prefill(Engine& engine, uint32_t length) {
+void bench_prefill(Engine& engine, const SpeedTable& table, uint32_t length) {
     const std::vector<uint32_t> tokens = test_tokens(engine.spec().vocab, length, 8);
     const double seconds = median_seconds(length > 8192 ? 3 : 7, [&](uint32_t) {
         Conversation one;
         feed(engine, one, tokens, kMaxStepTokens);
         one.release(engine);
     });
-    std::printf("prefill of %6u tokens, %u a step:      %8.1f ms, %8.0f tok/s, %.2f x llama.cpp (4,096 tokens)\n",
-                length, kMaxStepTokens, seconds * 1e3, length / seconds, length / seconds / kPeerPrefill);
+    // Of the linear layers: a multiplication and an addition for each weight and token.
+    const double work = 2.0 * static_cast<double>(layer_weights(engine.spec()).numbers) * length;
+    std::printf("prefill of %6u tokens, %u a step:      %8.1f ms, %8.0f tok/s, %4.0f TOPS%s\n", length, kMaxStepTokens,
+                seconds * 1e3, length / seconds, work / seconds * 1e-12,
+                beside_peer(length / seconds, table.peer_prefill, "4,096 tokens").c_str());
     std::fflush(stdout);
 }
 
-void bench_batch(Engine& engine, uint32_t count) {
+void bench_batch(Engine& engine, const SpeedTable& table, uint32_t count, double limit) {
     const uint32_t vocab = engine.spec().vocab;
     const std::vector<uint32_t> tokens = test_tokens(vocab, 128 + count, 9);
     std::vector<Conversation> all(count);
@@ -183,12 +234,13 @@ void bench_batch(Engine& engine, uint32_t count) {
     }
     const double seconds = seconds_now() - begin;
     for (Conversation& one : all) one.release(engine);
-    char beside_peer[32] = "";
-    if (count == 256) {
-        std::snprintf(beside_peer, sizeof beside_peer, ", %.2f x llama.cpp", count * 128 / seconds / kPeerBatch256);
-    }
-    std::printf("%3u conversations, 128 + 128 tokens:     %8.1f ms a step, %8.0f tok/s in total%s\n", count,
-                seconds * 1e3 / 128, count * 128 / seconds, beside_peer);
+    // The keys and values of the step in the middle, each conversation's own.
+    const double bytes = static_cast<double>(weight_bytes(engine.spec())) + count * kv_bytes(engine, 128 + 64);
+    const double floor = bytes / (limit * 1e12);
+    std::printf(
+        "%3u conversations, 128 + 128 tokens:     %8.1f ms a step, %8.0f tok/s in total, %5.1f %% of the limit%s\n",
+        count, seconds * 1e3 / 128, count * 128 / seconds, 100.0 * floor / (seconds / 128),
+        beside_peer(count * 128 / seconds, count == 256 ? table.peer_batch_256 : 0, "256").c_str());
     std::fflush(stdout);
 }
 
@@ -198,21 +250,21 @@ struct Speed {
     bool any() const { return decode || prefill || batch; }
 };
 
-void bench_speed(WeightType type, const Speed& what, double limit) {
-    TestShape shape = kLlama1B;
+void bench_speed(const SpeedTable& table, WeightType type, const Speed& what, double limit) {
+    TestShape shape = table.shape;
     shape.type = shape.second_type = type;
     const TestModel model = make_test_model(shape, 1);
-    auto engine = make_engine("cuda", model.spec, {.kv_blocks = 8192}).value();
-    std::printf("Llama 3.2 1B shapes, %s, %.2f GB of weights a step\n", std::string(weight_type_name(type)).c_str(),
-                static_cast<double>(weight_bytes(model.spec)) * 1e-9);
-    for (const uint32_t depth : {16U, 1024U, 8192U, 32768U}) {
-        if (what.decode) bench_decode(*engine, depth, limit);
+    auto engine = make_engine("cuda", model.spec, {.kv_blocks = table.kv_blocks}).value();
+    std::printf("%s shapes, %s, %.2f GB of weights a step\n", std::string(table.title).c_str(),
+                std::string(weight_type_name(type)).c_str(), static_cast<double>(weight_bytes(model.spec)) * 1e-9);
+    for (const uint32_t depth : table.depths) {
+        if (what.decode) bench_decode(*engine, table, depth, limit);
     }
-    for (const uint32_t length : {512U, 4096U, 16384U}) {
-        if (what.prefill) bench_prefill(*engine, length);
+    for (const uint32_t length : table.prompts) {
+        if (what.prefill) bench_prefill(*engine, table, length);
     }
-    for (const uint32_t count : {2U, 8U, 32U, 64U, 256U}) {
-        if (what.batch) bench_batch(*engine, count);
+    for (const uint32_t count : table.counts) {
+        if (what.batch) bench_batch(*engine, table, count, limit);
     }
 }
 
@@ -234,6 +286,13 @@ std::optional<WeightType> weight_type(std::string_view name) {
     return std::nullopt;
 }
 
+std::optional<SpeedTable> speed_table(std::string_view name) {
+    for (SpeedTable& table : speed_tables()) {
+        if (table.name == name) return std::move(table);
+    }
+    return std::nullopt;
+}
+
 // The fastest engine that is not the card's.
 std::string host_engine() {
     for (const EngineInfo& info : engines()) {
@@ -242,26 +301,84 @@ std::string host_engine() {
     return "reference";
 }
 
+// Of the shapes of --like; those of 1B stand beside odd ones and two of 8B's layers.
+bool check_all_bits(std::string_view like, const std::vector<WeightType>& types, std::string_view host) {
+    TestShape wide = kLlama8B;
+    wide.layers = 2;
+    wide.layers_alike = false;
+    wide.vocab = 4000;
+    const TestShape odd = {.layers = 2,
+                           .d_model = 96,
+                           .heads = 16,
+                           .kv_heads = 16,
+                           .head_dim = 26,
+                           .d_ff = 32,
+                           .vocab = 33,
+                           .context = 4096};
+    struct Check {
+        const char* title;
+        TestShape shape;
+        uint32_t length;
+    };
+    std::vector<Check> checks = {
+        {"odd shapes", odd, 700}, {"Llama 3.1 8B layers", wide, 700}, {"Llama 3.2 1B", kLlama1B, 1500}};
+    if (like == "llama-3.1-8b") checks = {{"Llama 3.1 8B, layers alike", kLlama8B, 400}};
+    bool same = true;
+    for (const WeightType type : types) {
+        for (Check& check : checks) {
+            check.shape.type = check.shape.second_type = type;
+            const std::string title = std::string(check.title) + ", " + std::string(weight_type_name(type));
+            same &= check_bits(title.c_str(), check.shape, host, check.length);
+        }
+    }
+    return same;
+}
+
+struct Wanted {
+    bool bits = false;
+    Speed speed;
+    std::vector<WeightType> types = {WeightType::kQ4_0, WeightType::kQ8_0};
+    std::string host = host_engine();
+    std::string_view like = "llama-3.2-1b";
+};
+
+Wanted wanted(std::span<char*> arguments) {
+    Wanted want;
+    for (size_t i = 0; i < arguments.size(); ++i) {
+        const std::string_view argument = arguments[i];
+        const bool all = argument == "speed";
+        if (argument == "--like" && i + 1 < arguments.size()) {
+            want.like = arguments[++i];
+        } else if (const auto type = weight_type(argument)) {
+            want.types = {*type};
+        } else if (argument == "bits") {
+            want.bits = true;
+        } else if (all || argument == "decode" || argument == "prefill" || argument == "batch") {
+            want.speed.decode |= all || argument == "decode";
+            want.speed.prefill |= all || argument == "prefill";
+            want.speed.batch |= all || argument == "batch";
+        } else {
+            want.host = argument;
+        }
+    }
+    if (!want.bits && !want.speed.any()) {
+        want.bits = true;
+        want.speed = {.decode = true, .prefill = true, .batch = true};
+    }
+    return want;
+}
+
 int main_of(std::span<char*> arguments) {
     if (arguments.size() == 1 && std::string_view(arguments[0]) == "profile") {
         profile();
         return 0;
     }
-    const bool all = arguments.empty();
-    bool bits = all;
-    Speed speed{.decode = all, .prefill = all, .batch = all};
-    std::vector<WeightType> types = {WeightType::kQ4_0, WeightType::kQ8_0};
-    std::string host = host_engine();
-    for (const std::string argument : arguments) {
-        const bool whole = argument == "speed";
-        const std::optional<WeightType> type = weight_type(argument);
-        bits |= argument == "bits";
-        speed.decode |= whole || argument == "decode";
-        speed.prefill |= whole || argument == "prefill";
-        speed.batch |= whole || argument == "batch";
-        if (type) types = {*type};
-        const bool part = argument == "decode" || argument == "prefill" || argument == "batch";
-        if (argument != "bits" && !whole && !part && !type) host = argument;
+    const Wanted want = wanted(arguments);
+    const std::optional<SpeedTable> table = speed_table(want.like);
+    if (!table) {
+        std::fprintf(stderr, "cuda_bench: --like %s: want llama-3.2-1b or llama-3.1-8b\n",
+                     std::string(want.like).c_str());
+        return 2;
     }
     cudaDeviceProp card{};
     if (cudaGetDeviceProperties(&card, 0) != cudaSuccess) {
@@ -270,37 +387,11 @@ int main_of(std::span<char*> arguments) {
     }
     std::printf("card: %s, %d multiprocessors, %.0f GB\n", card.name, card.multiProcessorCount,
                 static_cast<double>(card.totalGlobalMem) * 1e-9);
-    bool same = true;
-    if (bits) {
-        TestShape wide = kLlama1B;  // Llama 3.1 8B's layers
-        wide.layers = 2;
-        wide.d_model = 4096;
-        wide.head_dim = 128;
-        wide.d_ff = 14336;
-        wide.vocab = 4000;
-        TestShape odd = {.layers = 2,
-                         .d_model = 96,
-                         .heads = 16,
-                         .kv_heads = 16,
-                         .head_dim = 26,
-                         .d_ff = 32,
-                         .vocab = 33,
-                         .context = 4096};
-        same &= check_bits("odd shapes, Q8_0", odd, host, 700);
-        same &= check_bits("Llama 3.1 8B layers, Q8_0", wide, host, 700);
-        same &= check_bits("Llama 3.2 1B, Q8_0", kLlama1B, host, 1500);
-        for (TestShape shape : {odd, wide, kLlama1B}) {
-            shape.type = shape.second_type = WeightType::kQ4_0;
-            same &= check_bits(shape.vocab == odd.vocab ? "odd shapes, Q4_0"
-                               : shape.layers == 2      ? "Llama 3.1 8B layers, Q4_0"
-                                                        : "Llama 3.2 1B, Q4_0",
-                               shape, host, shape.layers == 2 ? 700 : 1500);
-        }
-    }
-    if (speed.any()) {
+    const bool same = !want.bits || check_all_bits(want.like, want.types, want.host);
+    if (want.speed.any()) {
         const double limit = copy_tb_per_s();
         std::printf("limit: a copy on the card moves %.2f TB/s\n", limit);
-        for (const WeightType type : types) bench_speed(type, speed, limit);
+        for (const WeightType type : want.types) bench_speed(*table, type, want.speed, limit);
     }
     return same ? 0 : 1;
 }

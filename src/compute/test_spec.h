@@ -31,6 +31,7 @@ struct TestShape {
     WeightType type = WeightType::kQ8_0;
     WeightType second_type = WeightType::kQ8_0;  // of wv, w_down and the output: as files mix types
     ActivationBits activation_bits = ActivationBits::k8;
+    bool layers_alike = false;  // all layers view the first one's weights: a large model is made in a moment
 };
 
 // SplitMix64 (Steele, Lea, Flood 2014): enough for test data.
@@ -171,6 +172,10 @@ inline TestModel make_test_model(const TestShape& shape, uint64_t seed) {
     // An embedding of unit variance, so that the first layers see what later ones see.
     spec.embedding = matrix_of(shape.type, shape.vocab, shape.d_model, std::sqrt(static_cast<float>(shape.d_model)));
     for (uint32_t i = 0; i < shape.layers; ++i) {
+        if (shape.layers_alike && i > 0) {
+            spec.layer.push_back(spec.layer[0]);
+            continue;
+        }
         DecoderLayer layer;
         layer.attn_norm = norm();
         layer.wq = matrix(q_width, shape.d_model);
