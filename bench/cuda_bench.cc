@@ -1,9 +1,9 @@
 // cuda_bench [bits] [speed | decode | prefill | batch] [TYPE] [ENGINE] [--like MODEL] | profile: what the CUDA engine
 // computes, beside a CPU engine (the fastest unless named), and how fast, all of it or a part: random weights, Q4_0 and
-// Q8_0 unless one is named, in the shapes of Llama 3.2 1B or of MODEL (llama-3.1-8b). Times are of whole
-// Engine::step calls on the host's clock, logits delivered; medians. "of the limit" is the bytes a step must read
-// (weights, keys and values) over the time, against the bandwidth of a plain copy on the same card; of a prompt, what
-// it multiplies against the time is printed beside it.
+// Q8_0 unless one is named (W16 is what files in F32, F16 and BF16 become), in the shapes of Llama 3.2 1B or of MODEL
+// (llama-3.1-8b). Times are of whole Engine::step calls on the host's clock, logits delivered; medians. "of the limit"
+// is the bytes a step must read (weights, keys and values) over the time, against the bandwidth of a plain copy on the
+// same card; of a prompt, what it multiplies against the time is printed beside it.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -279,9 +279,11 @@ void profile() {
     feed(*engine, one, std::span(tokens).first(2), 2);  // most of a decode's kernels, and not one graph
 }
 
+// Of weights that products take.
 std::optional<WeightType> weight_type(std::string_view name) {
-    for (const WeightType type : {WeightType::kQ4_0, WeightType::kQ8_0}) {
-        if (weight_type_name(type) == name) return type;
+    for (uint32_t i = 0; i < kWeightTypes; ++i) {
+        const auto type = static_cast<WeightType>(i);
+        if (!is_plain_float(type) && weight_type_name(type) == name) return type;
     }
     return std::nullopt;
 }

@@ -72,6 +72,7 @@ __device__ PhaseShare find_share(const DecodeStep& args, Phase phase) {
 
 // ---- the lane that fetches: all tiles of the block, in the order of the walk
 
+template <bool kRecords>
 __device__ void fetch_share(Ring& ring, const TiledMatrix* matrix, uint32_t matrices, uint64_t policy) {
     uint32_t tiles = 0;
     for (uint32_t i = 0; i < matrices; ++i) tiles += tiles_of(matrix[i].rows);
@@ -80,25 +81,26 @@ __device__ void fetch_share(Ring& ring, const TiledMatrix* matrix, uint32_t matr
         uint32_t local = tile;
         uint32_t i = 0;
         for (; local >= tiles_of(matrix[i].rows); ++i) local -= tiles_of(matrix[i].rows);
-        ring.send(matrix[i], local, policy);
+        ring.send<kRecords>(matrix[i], local, policy);
     }
 }
 
+template <bool kRecords>
 __device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, Ring ring) {
     uint64_t policy;
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     for (uint32_t i = 0; i < args.layers; ++i) {
         const StepLayer& layer = layers[i];
-        fetch_share(ring, &layer.wq, 3, policy);
-        fetch_share(ring, &layer.wo, 1, policy);
+        fetch_share<kRecords>(ring, &layer.wq, 3, policy);
+        fetch_share<kRecords>(ring, &layer.wo, 1, policy);
         const StepShare pairs = share_of(tiles_of(layer.w_gate.rows));
         for (uint32_t tile = pairs.begin; tile < pairs.end; ++tile) {
-            ring.send(layer.w_gate, tile, policy);
-            ring.send(layer.w_up, tile, policy);
+            ring.send<kRecords>(layer.w_gate, tile, policy);
+            ring.send<kRecords>(layer.w_up, tile, policy);
         }
-        fetch_share(ring, &layer.w_down, 1, policy);
+        fetch_share<kRecords>(ring, &layer.w_down, 1, policy);
     }
-    if (args.with_logits) fetch_share(ring, &args.output, 1, policy);
+    if (args.with_logits) fetch_share<kRecords>(ring, &args.output, 1, policy);
 }
 
 // ---- the warp that tells the host
@@ -141,7 +143,9 @@ __device__ void tell_host(const DecodeStep& args, const uint32_t* written, const
 
 // ---- the walk
 
+template <bool kRecords>
 __device__ float embedding_value(const DecodeStep& args, uint32_t col) {
+    if (kRecords && !in_tiles(args.embedding)) return embedded_untiled(args.embedding, args.token, col);
     return args.embedding.type == WeightType::kQ8_0 ? embedded<WeightType::kQ8_0>(args.embedding, args.token, col)
                                                     : embedded<WeightType::kQ4_0>(args.embedding, args.token, col);
 }
@@ -149,42 +153,53 @@ __device__ float embedding_value(const DecodeStep& args, uint32_t col) {
 // What a phase does in layer `index`.
 struct PhaseInLayer {
     Inputs in;
-    uint64_t* to;  // the exchange that takes the rows
+    const TiledMatrix* matrix;  // the first
+    uint64_t* to;               // the exchange that takes the rows
     uint32_t tag;
 };
 
+template <bool kRecords>
 __device__ PhaseInLayer phase_in_layer(const DecodeStep& args, const StepLayer* layers, uint32_t index, Phase phase) {
     const StepExchange& exchange = args.exchange;
     const uint32_t tag = args.tag + index;
     const StepLayer& layer = layers[index];
+    const auto in = [&](const uint64_t* from, uint32_t from_tag, uint32_t n, const float* norm, const TiledMatrix& m,
+                        Place place) -> Inputs {
+        const ActivationKind kind = kRecords ? m.kind : kind_of(m.type);
+        return {from, from_tag, n, norm, kind, !kRecords || in_tiles(m), fault_code(index, place)};
+    };
     // Of index 0: the embedding, with the tag before the first.
     switch (phase) {
         case Phase::kQkv:
-            return {{exchange.residual, tag - 1, args.d_model, layer.attn_norm, layer.wq.type,
-                     fault_code(index, Place::kAttnNorm)},
-                    exchange.qkv,
-                    tag};
+            return {in(exchange.residual, tag - 1, args.d_model, layer.attn_norm, layer.wq, Place::kAttnNorm),
+                    &layer.wq, exchange.qkv, tag};
         case Phase::kWo:
-            return {{exchange.attended, tag, args.heads * args.head_dim, nullptr, layer.wo.type,
-                     fault_code(index, Place::kAttention)},
-                    exchange.hidden,
-                    tag};
+            return {in(exchange.attended, tag, args.heads * args.head_dim, nullptr, layer.wo, Place::kAttention),
+                    &layer.wo, exchange.hidden, tag};
         case Phase::kPair:
-            return {{exchange.hidden, tag, args.d_model, layer.ffn_norm, layer.w_gate.type,
-                     fault_code(index, Place::kFfnNorm)},
-                    exchange.gated,
-                    tag};
+            return {in(exchange.hidden, tag, args.d_model, layer.ffn_norm, layer.w_gate, Place::kFfnNorm),
+                    &layer.w_gate, exchange.gated, tag};
         case Phase::kDown:
-            return {
-                {exchange.gated, tag, args.d_ff, nullptr, layer.w_down.type, fault_code(index, Place::kFeedForward)},
-                exchange.residual,
-                tag};
+            return {in(exchange.gated, tag, args.d_ff, nullptr, layer.w_down, Place::kFeedForward), &layer.w_down,
+                    exchange.residual, tag};
         default:
-            return {{exchange.residual, tag - 1, args.d_model, args.output_norm, args.output.type,
-                     fault_code(index, Place::kOutputNorm)},
-                    nullptr,
-                    tag};
+            return {in(exchange.residual, tag - 1, args.d_model, args.output_norm, args.output, Place::kOutputNorm),
+                    &args.output, nullptr, tag};
     }
+}
+
+// The matrix of q, k or v that has tile `tile` of all three; of `count` tiles from it on, those of one type.
+__device__ const TiledMatrix& matrix_of_qkv(const DecodeStep& args, const StepLayer& layer, uint32_t tile,
+                                            uint32_t& count) {
+    const uint32_t q_tiles = args.heads * args.head_dim / kTileRows;
+    const uint32_t kv_tiles = args.kv_heads * args.head_dim / kTileRows;
+    const TiledMatrix* const matrix = &layer.wq;
+    const uint32_t i = tile < q_tiles ? 0 : tile < q_tiles + kv_tiles ? 1 : 2;
+    uint32_t end = tile + count;
+    if (i < 2 && layer.wv.type != layer.wk.type) end = min(end, q_tiles + kv_tiles);
+    if (i < 1 && layer.wk.type != layer.wq.type) end = min(end, q_tiles);
+    count = end - tile;
+    return matrix[i];
 }
 
 // A row's sum becomes its output.
@@ -201,10 +216,10 @@ __device__ void emit_row(const Worker& w, const DecodeStep& args, const PhaseInL
     publish(plan.to + row, value, plan.tag);
 }
 
-template <uint32_t kHeadDim>
+template <uint32_t kHeadDim, bool kRecords>
 __device__ void run_phase(Worker& w, const DecodeStep& args, const StepLayer* layers, uint32_t index, Phase phase,
                           StepShared<kHeadDim>& shared) {
-    const PhaseInLayer plan = phase_in_layer(args, layers, index, phase);
+    const PhaseInLayer plan = phase_in_layer<kRecords>(args, layers, index, phase);
     make_activations(w, plan.in, args.eps);
     if (phase == Phase::kWo) prefetch_norm(w, layers[index].ffn_norm, args.d_model);
     if (phase == Phase::kDown) {
@@ -213,22 +228,27 @@ __device__ void run_phase(Worker& w, const DecodeStep& args, const StepLayer* la
     }
     const PhaseShare share = shared.phase[static_cast<uint32_t>(phase)];
     const uint32_t pair = phase == Phase::kPair ? 1 : 0;
-    multiply(w, plan.in.type, share.tiles, share.super_blocks, share.round_tiles,
-             [&](uint32_t first, uint32_t tiles, const float* part) {
-                 if (phase == Phase::kOutput && first > 0) {
-                     count_written(&shared.written, threadIdx.x < share.round_tiles * kTileRows);
-                 }
-                 const uint32_t first_row = (first >> pair) * kTileRows;
-                 for (uint32_t i = threadIdx.x; i < (tiles >> pair) * kTileRows; i += kMultiplyThreads) {
-                     const uint32_t tile = i / kTileRows << pair;
-                     const uint32_t row = i % kTileRows;
-                     const float value = join_parts(w, plan.in.type, part, share.super_blocks, tile, row);
-                     const float up =
-                         pair != 0 ? join_parts(w, plan.in.type, part, share.super_blocks, tile + 1, row) : 0.0F;
-                     emit_row(w, args, plan, phase, share.first_row + first_row + i, value, up,
-                              &shared.own[(first_row + i) % kMostOwnRows]);
-                 }
-             });
+    const auto matrix_of = [&](uint32_t first, uint32_t& count) -> const TiledMatrix& {
+        if (!kRecords || phase != Phase::kQkv) return *plan.matrix;
+        return matrix_of_qkv(args, layers[index], share.first_row / kTileRows + first, count);
+    };
+    multiply_phase<kRecords>(
+        w, share.tiles, share.super_blocks, share.round_tiles, matrix_of,
+        [&](uint32_t first, uint32_t tiles, const float* part) {
+            if (phase == Phase::kOutput && first > 0) {
+                count_written(&shared.written, threadIdx.x < share.round_tiles * kTileRows);
+            }
+            const uint32_t first_row = (first >> pair) * kTileRows;
+            for (uint32_t i = threadIdx.x; i < (tiles >> pair) * kTileRows; i += kMultiplyThreads) {
+                const uint32_t tile = i / kTileRows << pair;
+                const uint32_t row = i % kTileRows;
+                const float value = join_parts(w, plan.in.kind, part, share.super_blocks, tile, row);
+                const float up =
+                    pair != 0 ? join_parts(w, plan.in.kind, part, share.super_blocks, tile + 1, row) : 0.0F;
+                emit_row(w, args, plan, phase, share.first_row + first_row + i, value, up,
+                         &shared.own[(first_row + i) % kMostOwnRows]);
+            }
+        });
 }
 
 template <uint32_t kHeadDim>
@@ -238,7 +258,7 @@ __device__ ChunkWalk<kHeadDim> chunk_walk(const DecodeStep& args, StepShared<kHe
             shared.group, warp / kGroupWarps,       warp % kGroupWarps};
 }
 
-template <uint32_t kHeadDim>
+template <uint32_t kHeadDim, bool kRecords>
 __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const StepLayer* layers, float* scale,
                      uint32_t* q, const Ring& ring) {
     const uint32_t warp = threadIdx.x / 32;
@@ -260,7 +280,7 @@ __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const
     const StepShare own = share_of(tiles_of(args.d_model));
     for (uint32_t i = threadIdx.x; i < (own.end - own.begin) * kTileRows; i += kMultiplyThreads) {
         const uint32_t col = own.begin * kTileRows + i;
-        shared.own[i] = embedding_value(args, col);
+        shared.own[i] = embedding_value<kRecords>(args, col);
         publish(args.exchange.residual + col, shared.own[i], args.tag - 1);
     }
     meet();
@@ -273,26 +293,33 @@ __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const
             meet();  // attention works where the products did
             chunk_walk(args, shared).attend(w, layer, args.tag + layer);
         }
-        run_phase(w, args, layers, layer, phase, shared);
+        run_phase<kHeadDim, kRecords>(w, args, layers, layer, phase, shared);
     }
     meet();
     count_written(&shared.written, args.with_logits);
 }
 
-// Dynamic shared memory: stages, StepShared, scales of activations, activations, the layers.
-template <uint32_t kHeadDim>
+// How dynamic shared memory is used: stages, StepShared, scales of activations, activations, the layers.
+struct StepMemory {
+    uint32_t stages, stage_bytes;
+    uint32_t scales;  // floats
+    uint32_t q_bytes;
+};
+
+template <uint32_t kHeadDim, bool kRecords>
 __global__ void __launch_bounds__(kStepThreads, 1)
-    decode_step_kernel(const __grid_constant__ DecodeStep args, uint32_t stages, uint32_t cols) {
+    decode_step_kernel(const __grid_constant__ DecodeStep args, const __grid_constant__ StepMemory layout) {
     extern __shared__ __align__(128) uint8_t memory[];
-    auto& shared = *reinterpret_cast<StepShared<kHeadDim>*>(memory + stages * kStageBytes);
+    const uint32_t stages = layout.stages;
+    auto& shared = *reinterpret_cast<StepShared<kHeadDim>*>(memory + stages * layout.stage_bytes);
     auto* scale = reinterpret_cast<float*>(&shared + 1);
-    auto* q = reinterpret_cast<uint32_t*>(scale + padded_groups(cols));
-    auto* layers = reinterpret_cast<StepLayer*>(q + padded_groups(cols) * (kGroup / 4));
+    auto* q = reinterpret_cast<uint32_t*>(scale + layout.scales);
+    auto* layers = reinterpret_cast<StepLayer*>(reinterpret_cast<uint8_t*>(q) + layout.q_bytes);
     constexpr uint32_t kWords = sizeof(StepLayer) / sizeof(uint64_t);
     for (uint32_t i = threadIdx.x; i < args.layers * kWords; i += kStepThreads) {
         reinterpret_cast<uint64_t*>(layers)[i] = reinterpret_cast<const uint64_t*>(args.layer)[i];
     }
-    const Ring ring{memory, shared.full, shared.empty, stages};
+    const Ring ring{memory, shared.full, shared.empty, stages, layout.stage_bytes};
     if (threadIdx.x == 0) {
         for (uint32_t i = 0; i < stages; ++i) {
             make_stage_barrier(shared.full[i], 1);
@@ -306,9 +333,9 @@ __global__ void __launch_bounds__(kStepThreads, 1)
     __syncthreads();
     const uint32_t warp = threadIdx.x / 32;
     if (warp < kMultipliers) {
-        walk(args, shared, layers, scale, q, ring);
+        walk<kHeadDim, kRecords>(args, shared, layers, scale, q, ring);
     } else if (threadIdx.x == kFetchWarp * 32) {
-        fetch_weights(args, layers, ring);
+        fetch_weights<kRecords>(args, layers, ring);
     } else if (warp == kNoteWarp) {
         merge_heads<kHeadDim>(args, shared.merge);
         if (threadIdx.x % 32 == 0) {
@@ -322,8 +349,19 @@ uint32_t most_cols(const DecodeStep& model) {
     return std::max({model.d_model, model.d_ff, model.heads * model.head_dim});
 }
 
-template <uint32_t kHeadDim>
-DecodePlan plan(const DecodeStep& model) {
+StepMemory memory_of(const DecodePlan& plan, const DecodeStep& model) {
+    const uint32_t groups = padded_groups(most_cols(model));
+    return {plan.stages, plan.stage_bytes, groups, groups * kGroup * plan.activation_bytes};
+}
+
+using StepKernel = void (*)(DecodeStep, StepMemory);
+StepKernel kernel_of(const DecodePlan& plan, uint32_t head_dim) {
+    if (plan.with_records) return head_dim == 64 ? decode_step_kernel<64, true> : decode_step_kernel<128, true>;
+    return head_dim == 64 ? decode_step_kernel<64, false> : decode_step_kernel<128, false>;
+}
+
+// Gives `made`, which says what the model's weights want, the blocks and their memory.
+DecodePlan plan_on_card(const DecodeStep& model, DecodePlan made) {
     int device = 0, major = 0, cooperative = 0, multiprocessors = 0, most_shared = 0;
     if (cudaGetDevice(&device) != cudaSuccess) return {};
     const auto ask = [&](int& value, cudaDeviceAttr attribute) {
@@ -331,50 +369,59 @@ DecodePlan plan(const DecodeStep& model) {
     };
     if (!ask(major, cudaDevAttrComputeCapabilityMajor) || !ask(cooperative, cudaDevAttrCooperativeLaunch) ||
         !ask(multiprocessors, cudaDevAttrMultiProcessorCount) ||
-        !ask(most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin) || major < 9 || cooperative == 0) {
+        !ask(most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin) || major != 9 || cooperative == 0) {
         return {};
     }
-    const uint32_t cols = most_cols(model);
-    const size_t fixed = sizeof(StepShared<kHeadDim>) + padded_groups(cols) * (sizeof(float) + kGroup) +
-                         model.layers * sizeof(StepLayer);
+    const StepMemory memory = memory_of(made, model);
+    const size_t fixed = (model.head_dim == 64 ? sizeof(StepShared<64>) : sizeof(StepShared<128>)) +
+                         memory.scales * sizeof(float) + memory.q_bytes + model.layers * sizeof(StepLayer);
     const auto room = static_cast<size_t>(most_shared);
-    if (room < fixed + kLeastStages * size_t{kStageBytes}) return {};
-    DecodePlan made;
-    made.blocks = static_cast<uint32_t>(multiprocessors);
-    made.stages = static_cast<uint32_t>(std::min<size_t>((room - fixed) / kStageBytes, kMostStages)) / kRings * kRings;
-    made.most_chunks = kMostChunkUnits * made.blocks / model.kv_heads;
-    made.shared_bytes = fixed + made.stages * size_t{kStageBytes};
-    const uint32_t own_tiles = (tiles_of(model.d_model) + made.blocks - 1) / made.blocks;
-    if (own_tiles * kTileRows > kMostOwnRows) return {};
-    const cudaError_t allowed = cudaFuncSetAttribute(
-        decode_step_kernel<kHeadDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(made.shared_bytes));
+    if (room < fixed + kLeastStages * size_t{made.stage_bytes}) return {};
+    made.stages =
+        static_cast<uint32_t>(std::min<size_t>((room - fixed) / made.stage_bytes, kMostStages)) / kRings * kRings;
+    made.shared_bytes = fixed + made.stages * size_t{made.stage_bytes};
+    const auto blocks = static_cast<uint32_t>(multiprocessors);
+    made.most_chunks = kMostChunkUnits * blocks / model.kv_heads;
+    if ((tiles_of(model.d_model) + blocks - 1) / blocks * kTileRows > kMostOwnRows) return {};
+    const StepKernel kernel = kernel_of(made, model.head_dim);
     int fit = 0;
-    if (allowed != cudaSuccess ||
-        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fit, decode_step_kernel<kHeadDim>, kStepThreads,
-                                                      made.shared_bytes) != cudaSuccess ||
+    if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(made.shared_bytes)) != cudaSuccess ||
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fit, kernel, kStepThreads, made.shared_bytes) != cudaSuccess ||
         fit == 0) {
         return {};
     }
+    made.blocks = blocks;
     return made;
+}
+
+// Whether activations for one are those for the other.
+bool share_activations(const TiledMatrix& a, const TiledMatrix& b) {
+    return a.kind == b.kind && in_tiles(a) == in_tiles(b);
 }
 
 }  // namespace
 
 DecodePlan plan_decode_step(const DecodeStep& model, std::span<const StepLayer> layers) {
-    bool fits = in_tiles(model.embedding) && in_tiles(model.output) &&
-                fast_attention(model.head_dim, model.heads / model.kv_heads) && most_cols(model) <= kMostCols &&
+    bool fits = fast_attention(model.head_dim, model.heads / model.kv_heads) && most_cols(model) <= kMostCols &&
                 tiles_of(std::max(model.output.rows, model.d_ff)) <= kMostStepTiles &&
                 super_blocks_of(model.d_model) <= kMostNormBlocks;
+    DecodePlan made{.activation_bytes = 1, .with_records = !in_tiles(model.embedding)};
+    const auto take = [&](const TiledMatrix& matrix) {
+        made.stage_bytes = std::max(made.stage_bytes, stage_bytes(matrix.type, matrix.kind));
+        if (matrix.kind == ActivationKind::kA16) made.activation_bytes = 2;
+        made.with_records |= !in_tiles(matrix);
+    };
+    take(model.output);
     for (const StepLayer& layer : layers) {
         for (const TiledMatrix* matrix :
              {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w_gate, &layer.w_up, &layer.w_down}) {
-            fits &= in_tiles(*matrix);
+            take(*matrix);
         }
-        fits &=
-            layer.wk.type == layer.wq.type && layer.wv.type == layer.wq.type && layer.w_up.type == layer.w_gate.type;
+        fits &= share_activations(layer.wk, layer.wq) && share_activations(layer.wv, layer.wq) &&
+                layer.w_up.type == layer.w_gate.type;
     }
-    if (!fits) return {};
-    return model.head_dim == 64 ? plan<64>(model) : plan<128>(model);
+    return fits ? plan_on_card(model, made) : DecodePlan{};
 }
 
 cudaError_t decode_step(cudaStream_t stream, const DecodePlan& plan, const DecodeStep& args) {
@@ -388,8 +435,7 @@ cudaError_t decode_step(cudaStream_t stream, const DecodePlan& plan, const Decod
     config.stream = stream;
     config.attrs = &together;
     config.numAttrs = 1;
-    const auto kernel = args.head_dim == 64 ? decode_step_kernel<64> : decode_step_kernel<128>;
-    return cudaLaunchKernelEx(&config, kernel, args, plan.stages, most_cols(args));
+    return cudaLaunchKernelEx(&config, kernel_of(plan, args.head_dim), args, memory_of(plan, args));
 }
 
 }  // namespace driftwood::compute::cuda

@@ -1,4 +1,4 @@
-// One token of one conversation through the whole decoder as one persistent kernel, from compute capability 9.0 on: a
+// One token of one conversation through the whole decoder as one persistent kernel, where compute capability is 9.0: a
 // block on each multiprocessor, all of them there at once (a cooperative launch). Weights stream into a ring in shared
 // memory through all phases and layers without a pause, so that waiting for the other blocks costs no bandwidth; what
 // blocks tell each other are words with a tag (decode_exchange.cuh), there is no barrier over the card.
@@ -66,6 +66,9 @@ struct DecodeStep {
 struct DecodePlan {
     uint32_t blocks = 0;
     uint32_t stages = 0;  // of the ring
+    uint32_t stage_bytes = 0;
+    uint32_t activation_bytes = 0;  // of a column: 1, or 2 where any matrix takes 16 bits
+    bool with_records = false;      // whether any matrix lies in records
     uint32_t most_chunks = 0;
     size_t shared_bytes = 0;
 };

@@ -37,7 +37,7 @@ constexpr ActivationKind kind_of(WeightType type) {
 constexpr bool in_tiles(WeightType type, ActivationKind kind) {
     return (type == WeightType::kQ8_0 || type == WeightType::kQ4_0) && kind == kind_of(type);
 }
-inline bool in_tiles(const TiledMatrix& matrix) { return in_tiles(matrix.type, matrix.kind); }
+constexpr bool in_tiles(const TiledMatrix& matrix) { return in_tiles(matrix.type, matrix.kind); }
 
 // How bytes lie in a tile of activations (layout.h).
 enum class ActivationOrder : uint8_t { kLanes, kCores };

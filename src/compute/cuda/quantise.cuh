@@ -64,7 +64,13 @@ __device__ SuperBlock<kKind> quantise_super_block(const float (&x)[8]) {
     return made;
 }
 
-// The same in 16 bits (A16): digits of 8 bits, number = 256 · high + low.
+// Of a super-block in 16 bits (A16), from the bits of its largest magnitude.
+__device__ inline int32_t exponent_16(uint32_t most) {
+    const int32_t e = static_cast<int32_t>(most >> 23) - 127 - 14;
+    return round_int(__fmul_rn(__uint_as_float(most), power_of_two(-e))) > kMaxA16 ? e + 1 : e;
+}
+
+// The same in 16 bits: digits of 8 bits, number = 256 · high + low.
 struct SuperBlock16 {
     uint32_t high[8];
     uint32_t low[8];
@@ -77,8 +83,7 @@ __device__ inline SuperBlock16 quantise_super_block_16(const float (&x)[8]) {
     for (uint32_t j = 0; j < 8; ++j) most = max(most, magnitude_bits(x[j]));
     most = warp_max(most);
     const bool zero = most < __float_as_uint(kTiny);
-    int32_t e = static_cast<int32_t>(most >> 23) - 127 - 14;
-    if (round_int(__fmul_rn(__uint_as_float(most), power_of_two(-e))) > kMaxA16) ++e;
+    const int32_t e = exponent_16(most);
     const float to_integer = zero ? 0.0F : power_of_two(-e);
     SuperBlock16 made;
 #pragma unroll
@@ -157,8 +162,7 @@ __device__ bool store_super_block(const Activations& out, uint32_t row, uint32_t
     }
     const bool zero = most < __float_as_uint(kTiny);
     const float largest = __uint_as_float(most);
-    int32_t e = static_cast<int32_t>(most >> 23) - 127 - (kDigits ? 14 : 6);
-    if (kDigits && round_int(__fmul_rn(largest, power_of_two(-e))) > kMaxA16) ++e;
+    const int32_t e = kDigits ? exponent_16(most) : static_cast<int32_t>(most >> 23) - 127 - 6;
     float to_integer = 0.0F;
     float scale = 0.0F;
     if (!zero) {

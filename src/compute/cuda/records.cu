@@ -1,4 +1,5 @@
 // Records (records.cuh) from the blocks of a file, and rows of the embedding from records.
+#include "compute/cuda/embed.cuh"
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/launch.cuh"
 #include "compute/cuda/records.cuh"
@@ -202,55 +203,11 @@ __global__ void __launch_bounds__(kThreads) repack_records_kernel(const uint8_t*
 
 // ---- the embedding (rule 9)
 
-template <WeightType kType>
-__device__ float embedded(const Record<kType>& record, uint32_t row, uint32_t col) {
-    using R = Record<kType>;
-    const int32_t n = number_of<kType>(record, row, col);
-    const uint32_t group = col / kGroup;
-    if constexpr (kType == WeightType::kW16) {
-        return __fmul_rn(record.scale[row], static_cast<float>(n));
-    } else if constexpr (R::kGroupScales) {
-        const float d = half_of(record.d[row][group]);
-        if constexpr (R::kHasMin) return __fmaf_rn(d, static_cast<float>(n), half_of(record.m[row][group]));
-        return __fmul_rn(d, static_cast<float>(n));
-    } else {
-        const float d = half_of(record.d[row]);
-        const int32_t scale = record.scale[row][kType == WeightType::kQ6_K ? col / 16 : group];
-        const auto value = static_cast<float>(scale * n);
-        if constexpr (R::kHasMin) {
-            const float min = __fmul_rn(half_of(record.dmin[row]), static_cast<float>(record.min[row][group]));
-            return __fmaf_rn(d, value, -min);
-        }
-        return __fmul_rn(d, value);
-    }
-}
-
-template <WeightType kType>
 __global__ void embed_records_kernel(TiledMatrix matrix, const uint32_t* tokens, float* out) {
     wait_for_previous();
-    const uint32_t token = tokens[blockIdx.x];
     const uint32_t col = blockIdx.y * kThreads + threadIdx.x;
     if (col >= matrix.cols) return;
-    const auto* records = reinterpret_cast<const Record<kType>*>(matrix.tiles);
-    const size_t at = static_cast<size_t>(token / kTileRows) * super_blocks_of(matrix.cols) + col / kSuperBlock;
-    out[static_cast<size_t>(blockIdx.x) * matrix.cols + col] =
-        embedded<kType>(records[at], token % kTileRows, col % kSuperBlock);
-}
-
-// Rows as the file has them: F32, F16, BF16.
-template <WeightType kType>
-__global__ void embed_floats_kernel(TiledMatrix matrix, const uint32_t* tokens, float* out) {
-    wait_for_previous();
-    const uint32_t col = blockIdx.y * kThreads + threadIdx.x;
-    if (col >= matrix.cols) return;
-    const size_t at = static_cast<size_t>(tokens[blockIdx.x]) * matrix.cols + col;
-    float x = 0.0F;
-    if constexpr (kType == WeightType::kF32) x = reinterpret_cast<const float*>(matrix.tiles)[at];
-    if constexpr (kType == WeightType::kF16) x = half_of(reinterpret_cast<const uint16_t*>(matrix.tiles)[at]);
-    if constexpr (kType == WeightType::kBF16) {
-        x = __uint_as_float(static_cast<uint32_t>(reinterpret_cast<const uint16_t*>(matrix.tiles)[at]) << 16);
-    }
-    out[static_cast<size_t>(blockIdx.x) * matrix.cols + col] = fabsf(x) < kTiny ? 0.0F : x;
+    out[static_cast<size_t>(blockIdx.x) * matrix.cols + col] = embedded_untiled(matrix, tokens[blockIdx.x], col);
 }
 
 template <WeightType kType>
@@ -262,52 +219,36 @@ cudaError_t repack_type(cudaStream_t stream, const uint8_t* bytes, size_t row_by
     return cudaGetLastError();
 }
 
-using EmbedKernel = void (*)(TiledMatrix, const uint32_t*, float*);
+using Repack = cudaError_t (*)(cudaStream_t, const uint8_t*, size_t, const TiledMatrix&, uint8_t*);
 
-// What there is of each type.
-struct Type {
-    size_t record_bytes = 0;
-    cudaError_t (*repack)(cudaStream_t, const uint8_t*, size_t, const TiledMatrix&, uint8_t*) = nullptr;
-    EmbedKernel embed = nullptr;
-};
-
-template <WeightType kType>
-Type in_records() {
-    return {sizeof(Record<kType>), repack_type<kType>, embed_records_kernel<kType>};
-}
-
-Type of(WeightType type) {
+Repack repack_of(WeightType type) {
     switch (type) {
-        case WeightType::kF32: return {0, nullptr, embed_floats_kernel<WeightType::kF32>};
-        case WeightType::kF16: return {0, nullptr, embed_floats_kernel<WeightType::kF16>};
-        case WeightType::kBF16: return {0, nullptr, embed_floats_kernel<WeightType::kBF16>};
-        case WeightType::kW16: return in_records<WeightType::kW16>();
-        case WeightType::kQ8_0: return in_records<WeightType::kQ8_0>();
-        case WeightType::kQ4_0: return in_records<WeightType::kQ4_0>();
-        case WeightType::kQ4_1: return in_records<WeightType::kQ4_1>();
-        case WeightType::kQ5_0: return in_records<WeightType::kQ5_0>();
-        case WeightType::kQ5_1: return in_records<WeightType::kQ5_1>();
-        case WeightType::kQ4_K: return in_records<WeightType::kQ4_K>();
-        case WeightType::kQ5_K: return in_records<WeightType::kQ5_K>();
-        case WeightType::kQ6_K: return in_records<WeightType::kQ6_K>();
-        case WeightType::kQ4S: return in_records<WeightType::kQ4S>();
+        case WeightType::kQ8_0: return repack_type<WeightType::kQ8_0>;
+        case WeightType::kQ4_0: return repack_type<WeightType::kQ4_0>;
+        case WeightType::kQ4_1: return repack_type<WeightType::kQ4_1>;
+        case WeightType::kQ5_0: return repack_type<WeightType::kQ5_0>;
+        case WeightType::kQ5_1: return repack_type<WeightType::kQ5_1>;
+        case WeightType::kQ4_K: return repack_type<WeightType::kQ4_K>;
+        case WeightType::kQ5_K: return repack_type<WeightType::kQ5_K>;
+        case WeightType::kQ6_K: return repack_type<WeightType::kQ6_K>;
+        case WeightType::kQ4S: return repack_type<WeightType::kQ4S>;
+        default: return repack_type<WeightType::kW16>;
     }
-    return {};
 }
 
 }  // namespace
 
-size_t record_bytes(WeightType type) { return of(type).record_bytes; }
+size_t record_bytes(WeightType type) { return record_size(type); }
 
 cudaError_t repack_records(cudaStream_t stream, const uint8_t* bytes, size_t row_bytes, const TiledMatrix& out,
                            uint8_t* records) {
-    return of(out.type).repack(stream, bytes, row_bytes, out, records);
+    return repack_of(out.type)(stream, bytes, row_bytes, out, records);
 }
 
 cudaError_t embed_records(cudaStream_t stream, const TiledMatrix& matrix, const uint32_t* tokens, uint32_t rows,
                           float* out) {
     const dim3 grid(rows, (matrix.cols + kThreads - 1) / kThreads);
-    return launch_overlapping(of(matrix.type).embed, grid, kThreads, 0, stream, matrix, tokens, out);
+    return launch_overlapping(embed_records_kernel, grid, kThreads, 0, stream, matrix, tokens, out);
 }
 
 }  // namespace driftwood::compute::cuda

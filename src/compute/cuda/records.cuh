@@ -190,6 +190,23 @@ __device__ float scale_of_operand(uint16_t bits) {
     return __fmul_rn(half_of(bits), 1.0F / (1U << Record<kType>::kUp));
 }
 
+// Bytes of a record of any type; 0 for plain floats, which have none.
+__host__ __device__ constexpr uint32_t record_size(WeightType type) {
+    switch (type) {
+        case WeightType::kW16: return sizeof(Record<WeightType::kW16>);
+        case WeightType::kQ8_0: return sizeof(Record<WeightType::kQ8_0>);
+        case WeightType::kQ4_0: return sizeof(Record<WeightType::kQ4_0>);
+        case WeightType::kQ4_1: return sizeof(Record<WeightType::kQ4_1>);
+        case WeightType::kQ5_0: return sizeof(Record<WeightType::kQ5_0>);
+        case WeightType::kQ5_1: return sizeof(Record<WeightType::kQ5_1>);
+        case WeightType::kQ4_K: return sizeof(Record<WeightType::kQ4_K>);
+        case WeightType::kQ5_K: return sizeof(Record<WeightType::kQ5_K>);
+        case WeightType::kQ6_K: return sizeof(Record<WeightType::kQ6_K>);
+        case WeightType::kQ4S: return sizeof(Record<WeightType::kQ4S>);
+        default: return 0;
+    }
+}
+
 static_assert(sizeof(Record<WeightType::kQ8_0>) == 4352 && sizeof(Record<WeightType::kW16>) == 8256);
 static_assert(sizeof(Record<WeightType::kQ4_0>) == 2304 && sizeof(Record<WeightType::kQ4_1>) == 2560);
 static_assert(sizeof(Record<WeightType::kQ5_0>) == 2816 && sizeof(Record<WeightType::kQ5_1>) == 3072);
