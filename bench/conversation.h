@@ -37,18 +37,27 @@ inline double seconds_now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// Where a conversation's logits go.
+enum class LogitsIn : uint8_t { kEnginesMemory, kOrdinaryMemory };
+
 // Blocks, length and last logits of one sequence. Does not outlive the engine; gives its blocks back when told to.
 struct Conversation {
     std::vector<BlockId> blocks;
     uint32_t length = 0;
-    std::vector<float> logits;
+    Logits logits;
+    LogitsIn logits_in = LogitsIn::kEnginesMemory;
 
     BatchItem item(Engine& engine, std::span<const uint32_t> tokens, bool want_logits = true) {
         while (blocks.size() * kBlockTokens < length + tokens.size()) {
             blocks.push_back(engine.pool().allocate().value());
         }
-        logits.resize(want_logits ? engine.spec().vocab : 0);
-        BatchItem item{.tokens = tokens, .first_position = length, .blocks = blocks, .logits = logits, .error = {}};
+        if (!want_logits) {
+            logits = {};
+        } else if (logits.empty()) {
+            logits = logits_in == LogitsIn::kEnginesMemory ? engine.logits_memory() : Logits(engine.spec().vocab);
+        }
+        BatchItem item{
+            .tokens = tokens, .first_position = length, .blocks = blocks, .logits = logits.values(), .error = {}};
         length += static_cast<uint32_t>(tokens.size());
         return item;
     }

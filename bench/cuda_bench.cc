@@ -83,7 +83,7 @@ size_t different_bytes(Engine& a, const Conversation& x, Engine& b, const Conver
         compared += size;
         if (std::memcmp(p, q, size) != 0) wrong += size;
     };
-    compare(x.logits.data(), y.logits.data(), x.logits.size() * sizeof(float));
+    compare(x.logits.values().data(), y.logits.values().data(), x.logits.values().size_bytes());
     for (size_t i = 0; i < x.blocks.size(); ++i) {
         const auto p = a.pool().bytes(x.blocks[i]);
         compare(p.data(), b.pool().bytes(y.blocks[i]).data(), p.size());

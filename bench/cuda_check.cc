@@ -51,13 +51,17 @@ class Comparison {
         want.release(host_);
     }
 
-    // Conversation i has read 1 + i % 3 tokens, all in one step; then each reads one more.
+    // Conversation i has read 1 + i % 3 tokens, all in one step; then each reads one more. Of every five neighbours,
+    // two have their logits in memory that the card does not reach.
     void batches() {
         std::vector<Conversation> want(kConversations);
         step(host_, want, kConversations, true);
         step(host_, want, kConversations, false);
         for (const uint32_t count : kBatches) {
             std::vector<Conversation> got(count);
+            for (uint32_t i = 0; i < count; ++i) {
+                if (i % 5 >= 3) got[i].logits_in = LogitsIn::kOrdinaryMemory;
+            }
             step(cuda_, got, count, true);
             step(cuda_, got, count, false);
             for (uint32_t i = 0; i < count; ++i) {
@@ -105,8 +109,9 @@ class Comparison {
     }
 
     void compare(const std::string& where, const Conversation& got, const Conversation& want) {
-        const auto bytes_of = [](const std::vector<float>& x) {
-            return std::span(reinterpret_cast<const uint8_t*>(x.data()), x.size() * sizeof(float));
+        const auto bytes_of = [](const Logits& logits) {
+            const std::span<const float> x = logits.values();
+            return std::span(reinterpret_cast<const uint8_t*>(x.data()), x.size_bytes());
         };
         compare(where + ", logits", bytes_of(got.logits), bytes_of(want.logits));
         for (size_t i = 0; i < want.blocks.size(); ++i) {

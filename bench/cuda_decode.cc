@@ -70,7 +70,7 @@ bool same(const char* title, uint32_t position, Engine& a, const Conversation& x
                     size);
         return true;
     };
-    bool wrong = differ("logits", x.logits.data(), y.logits.data(), x.logits.size() * sizeof(float));
+    bool wrong = differ("logits", x.logits.values().data(), y.logits.values().data(), x.logits.values().size_bytes());
     for (size_t i = 0; i < x.blocks.size() && !wrong; ++i) {
         const auto p = a.pool().bytes(x.blocks[i]);
         const auto q = b.pool().bytes(y.blocks[i]);

@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "compute/decoder_spec.h"
 #include "compute/kv.h"
+#include "compute/logits.h"
 
 namespace driftwood::compute {
 
@@ -53,6 +54,9 @@ class Engine {
     virtual KvPool& pool() = 0;
     // Runs all items; sequences of different items are independent. Preconditions as stated at BatchItem (CHECKed).
     virtual void step(std::span<BatchItem> batch) = 0;
+    // Memory for the logits of one token, [vocab], that step() fills soonest: of a card, what the card writes into by
+    // itself. Other memory is filled by way of a copy.
+    virtual Logits logits_memory() { return Logits(spec().vocab); }
     // How the engine's memory was divided when it was made; the order is that of the plan.
     virtual std::vector<MemoryPart> memory() const { return {}; }
     // Why this engine does nothing any more: its device failed. Sessions go on elsewhere from their tokens.

@@ -158,7 +158,11 @@ Result<std::unique_ptr<Session>> Session::fork() const {
     c.computed = s.computed;
     c.blocks = s.blocks;
     for (const compute::BlockId block : c.blocks) c.refs.share(block);
-    c.logits = s.logits;
+    const std::span<const float> logits = s.logits.values();
+    if (!logits.empty()) {
+        c.logits = compute::Logits(logits.size());
+        std::copy(logits.begin(), logits.end(), c.logits.values().begin());
+    }
     c.parts = s.parts;
     c.tail = s.tail;
     if (s.generate && s.generate->finish == Finish::kPicked) c.generate = s.generate;
@@ -209,7 +213,7 @@ Result<void> Session::rewind_tokens(uint32_t count) {
 
 const std::vector<uint32_t>& Session::tokens() const { return state_->tokens; }
 uint32_t Session::computed() const { return state_->computed; }
-std::span<const float> Session::last_logits() const { return state_->logits; }
+std::span<const float> Session::last_logits() const { return state_->logits.values(); }
 const std::vector<Part>& Session::parts() const { return state_->parts; }
 std::span<const compute::BlockId> Session::blocks() const { return state_->blocks; }
 

@@ -90,7 +90,7 @@ Result<void> Session::sample() {
     State& s = *state_;
     if (!can_sample()) return error(ErrorCode::kInvalidArgument, "[session.sample] nothing can be sampled now");
     Generate& generate = *s.generate;
-    DW_ASSIGN(const uint32_t token, session::sample(s.logits, generate.params.sampler, generate.produced));
+    DW_ASSIGN(const uint32_t token, session::sample(s.logits.values(), generate.params.sampler, generate.produced));
     s.tokens.push_back(token);
     s.parts[generate.part].end_token = static_cast<uint32_t>(s.tokens.size());
     ++generate.produced;

@@ -27,8 +27,9 @@ Result<void> Session::save(uint32_t id, file::SectionWriter& image) const {
     std::vector<uint8_t> tokens(s.tokens.size() * sizeof(uint32_t));
     if (!tokens.empty()) std::memcpy(tokens.data(), s.tokens.data(), tokens.size());
     image.add_owned(tensor_name(id, "tokens"), DType::kU32, {s.tokens.size()}, std::move(tokens));
-    image.add(tensor_name(id, "logits"), DType::kF32, {s.logits.size()},
-              {{reinterpret_cast<const uint8_t*>(s.logits.data()), s.logits.size() * sizeof(float)}});
+    const std::span<const float> logits = s.logits.values();
+    image.add(tensor_name(id, "logits"), DType::kF32, {logits.size()},
+              {{reinterpret_cast<const uint8_t*>(logits.data()), logits.size_bytes()}});
     std::vector<uint8_t> transcript = encode_transcript(s.parts);
     const uint64_t transcript_bytes = transcript.size();
     image.add_owned(tensor_name(id, "transcript"), DType::kU8, {transcript_bytes}, std::move(transcript));
@@ -102,8 +103,9 @@ class Thaw {
             return corrupt("logits", std::to_string(count) + " logits, want 0 or " +
                                          std::to_string(s_.model.spec().vocab) + " of a computed token");
         }
-        s_.logits.resize(count);
-        if (count > 0) std::memcpy(s_.logits.data(), bytes.data(), bytes.size());
+        if (count == 0) return {};
+        s_.logits = compute::Logits(count);
+        std::memcpy(s_.logits.values().data(), bytes.data(), bytes.size());
         return {};
     }
 

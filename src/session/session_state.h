@@ -49,7 +49,7 @@ struct Session::State {
     std::vector<uint32_t> tokens;
     uint32_t computed = 0;
     std::vector<compute::BlockId> blocks;
-    std::vector<float> logits;
+    compute::Logits logits;
     std::vector<Part> parts;
     Tail tail = Tail::kClosed;
     std::optional<Generate> generate;
@@ -62,7 +62,7 @@ struct Session::State {
 
     // Between plan() and commit().
     uint32_t planned = 0;  // tokens
-    std::vector<float> step_logits;
+    compute::Logits step_logits;
 
     bool running() const { return generate && generate->finish == Finish::kRunning; }
     uint32_t context() const { return model.spec().context; }

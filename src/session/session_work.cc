@@ -20,7 +20,7 @@ void Session::State::drop_blocks(uint32_t keep) {
 void Session::State::forget_computed() {
     drop_blocks(0);
     computed = 0;
-    logits.clear();
+    logits = {};
 }
 
 Result<void> Session::State::verify_block(uint32_t index) {
@@ -78,7 +78,7 @@ Result<void> Session::State::truncate(uint32_t count) {
     }
     drop_blocks(blocks_for(count));
     computed = count;
-    logits.clear();
+    logits = {};
     return {};
 }
 
@@ -101,18 +101,19 @@ Result<std::optional<compute::BatchItem>> Session::plan(uint32_t max_tokens) {
         }
         s.blocks.push_back(*block);
     }
-    s.step_logits.resize(count == pending ? s.model.spec().vocab : 0);
+    s.step_logits = count == pending ? s.engine.logits_memory() : compute::Logits();
     s.planned = count;
     return std::optional<compute::BatchItem>(
         compute::BatchItem{.tokens = std::span(s.tokens).subspan(s.computed, count),
                            .first_position = s.computed,
                            .blocks = s.blocks,
-                           .logits = s.step_logits,
+                           .logits = s.step_logits.values(),
                            .error = {}});
 }
 
 void Session::drop_plan() {
     state_->planned = 0;
+    state_->step_logits = {};
     state_->drop_blocks(blocks_for(state_->computed));
 }
 
@@ -120,6 +121,7 @@ Result<void> Session::commit(const compute::BatchItem& item) {
     State& s = *state_;
     CHECK(s.planned > 0 && item.first_position == s.computed && item.tokens.size() == s.planned);
     const uint32_t count = s.planned;
+    compute::Logits logits = std::move(s.step_logits);
     s.planned = 0;
     if (item.error) {
         s.drop_blocks(blocks_for(s.computed));
@@ -130,7 +132,7 @@ Result<void> Session::commit(const compute::BatchItem& item) {
         return intact;
     }
     s.computed += count;
-    s.logits.swap(s.step_logits);
+    s.logits = std::move(logits);
     return {};
 }
 

@@ -44,6 +44,7 @@ CudaEngine::CudaEngine(const DecoderSpec& spec, const EngineOptions& options, St
       copies_(std::move(copies)),
       rope_(spec.rope_theta, spec.head_dim, spec.rope_factors),
       query_scale_(score_scale(spec.head_dim)),
+      pinned_(spec.vocab),
       threads_(options.threads != 0 ? options.threads : available_cores(), [] {}) {}
 
 CudaEngine::~CudaEngine() {
@@ -187,17 +188,21 @@ Result<void> CudaEngine::send(std::span<const BatchItem> batch, std::span<const 
 }
 
 // Room for what depends on the batch. Graphs hold addresses, so growing drops them.
-Result<void> CudaEngine::hold(const Pass& pass) {
+Result<void> CudaEngine::hold(std::span<const StepRow> rows, const Pass& pass) {
     Buffers& b = buffers_;
     const size_t logits = std::min<size_t>(pass.logit_rows.size(), kLogitRows) * spec_.vocab * sizeof(float);
+    const bool staged = std::any_of(pass.logit_rows.begin(), pass.logit_rows.end(),
+                                    [&](uint32_t row) { return is_staged(rows[row], pass.logit_rows.size()); });
     const size_t parts = pass.decode_rows.size() * spec_.heads * pass.max_chunks;
     const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
     const size_t sums = std::min(pass.decode_rows.size() * one_row, std::max(one_row, kPartBytes));
-    if (logits > b.logits.size() || parts * kAttentionPartBytes > b.part.size() || sums > b.part_sum.size()) {
+    const size_t host_logits = staged ? logits : 0;
+    if (logits > b.logits.size() || host_logits > b.host_logits.size() || parts * kAttentionPartBytes > b.part.size() ||
+        sums > b.part_sum.size()) {
         drop_graphs();
     }
     DW_TRY(b.logits.hold(logits));
-    DW_TRY(b.host_logits.hold(logits));
+    DW_TRY(b.host_logits.hold(host_logits));
     DW_TRY(b.part.hold(parts * kAttentionPartBytes));
     return b.part_sum.hold(sums);
 }
@@ -209,7 +214,7 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     if (single_ != nullptr && single_->takes(rows)) return single_->step(batch[rows[0].item], rows[0], *pool_);
     Pass pass;
     DW_TRY(send(batch, rows, pass));
-    DW_TRY(hold(pass));
+    DW_TRY(hold(rows, pass));
     DW_TRY(pass.only_decodes() ? launch_graph(pass) : enqueue(pass));
     DW_TRY(bring_logits(rows, pass));
     DW_TRY(stream_.wait());

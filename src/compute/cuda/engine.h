@@ -16,6 +16,7 @@
 #include "compute/cpu/thread_pool.h"
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kv_card.h"
+#include "compute/cuda/pinned_logits.h"
 #include "compute/cuda/runtime.h"
 #include "compute/cuda/single_decode.h"
 #include "compute/cuda/weights.h"
@@ -35,6 +36,7 @@ class CudaEngine final : public Engine {
     const DecoderSpec& spec() const override { return spec_; }
     KvPool& pool() override { return *pool_; }
     void step(std::span<BatchItem> batch) override;
+    Logits logits_memory() override { return pinned_.take(); }
     std::vector<MemoryPart> memory() const override { return plan_; }
     std::optional<Error> failure() const override { return failure_; }
 
@@ -88,7 +90,7 @@ class CudaEngine final : public Engine {
     Result<void> hold_positions(uint32_t end);
     Result<void> run_pass(std::span<BatchItem> batch, std::span<const StepRow> rows);
     Result<void> send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass);
-    Result<void> hold(const Pass& pass);
+    Result<void> hold(std::span<const StepRow> rows, const Pass& pass);
     Result<void> launch_graph(const Pass& pass);
     // All of a pass up to the first part of its logits and, when that is the last, its faults.
     Result<void> enqueue(const Pass& pass);
@@ -99,7 +101,8 @@ class CudaEngine final : public Engine {
     Result<void> enqueue_logits(const Pass& pass, size_t begin);
     // Logits of a few rows are written to the host's memory as they are made, of more copied.
     static constexpr bool goes_to_host(size_t rows) { return rows <= 4; }
-    Result<void> send_logits(const Pass& pass, size_t begin);
+    bool is_staged(const StepRow& row, size_t logit_rows) const;
+    Result<void> send_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
     Result<void> deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin);
     Result<void> bring_logits(std::span<const StepRow> rows, const Pass& pass);
     static uint32_t part_rows(const Pass& pass, size_t begin);
@@ -133,6 +136,7 @@ class CudaEngine final : public Engine {
     std::optional<Weights> weights_;
     std::unique_ptr<PagedKvPool> pool_;
     Buffers buffers_;
+    PinnedLogits pinned_;
     std::vector<Graph> graphs_;
     std::unique_ptr<SingleDecode> single_;             // null: such steps are graphs too
     std::vector<cudaEvent_t> part_made_, part_there_;  // for each part of kLogitRows

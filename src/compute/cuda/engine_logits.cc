@@ -3,6 +3,7 @@
 // bus takes longer than the whole decoder.
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "compute/cpu/streaming_copy.h"
 #include "compute/cuda/engine.h"
@@ -39,8 +40,13 @@ Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
                                                 pass.rows * sizeof(uint32_t), cudaMemcpyDeviceToHost, stream_.get()));
 }
 
+// Whether a row's logits reach their place by way of host_logits and a copy, or the card puts them there.
+bool CudaEngine::is_staged(const StepRow& row, size_t logit_rows) const {
+    return goes_to_host(logit_rows) || !pinned_.holds(row.logits);
+}
+
 // Makes a part, but for the first, which enqueue() has made, and sends it. A part alone stays on the one stream.
-Result<void> CudaEngine::send_logits(const Pass& pass, size_t begin) {
+Result<void> CudaEngine::send_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) {
     if (begin > 0) DW_TRY(enqueue_logits(pass, begin));
     const size_t slot = begin % kLogitRows;
     const bool alone = pass.logit_rows.size() <= kPartRows;
@@ -50,22 +56,35 @@ Result<void> CudaEngine::send_logits(const Pass& pass, size_t begin) {
         DW_TRY(check("note logits", cudaEventRecord(made, stream_.get())));
         DW_TRY(check("send logits after they are made", cudaStreamWaitEvent(by.get(), made)));
     }
-    const size_t at = slot * spec_.vocab;
-    const size_t size = part_rows(pass, begin) * size_t{spec_.vocab} * sizeof(float);
-    if (!goes_to_host(pass.logit_rows.size())) {
+    const size_t vocab = spec_.vocab;
+    const auto place = [&](uint32_t i) {
+        const StepRow& row = rows[pass.logit_rows[begin + i]];
+        return is_staged(row, pass.logit_rows.size()) ? buffers_.host_logits.as<float>() + (slot + i) * vocab
+                                                      : row.logits;
+    };
+    const uint32_t count = goes_to_host(pass.logit_rows.size()) ? 0 : part_rows(pass, begin);
+    for (uint32_t first = 0, end = 0; first < count; first = end) {
+        float* to = place(first);
+        for (end = first + 1; end < count && place(end) == to + (end - first) * vocab;) ++end;
         DW_TRY(check("copy logits",
-                     cudaMemcpyAsync(buffers_.host_logits.as<float>() + at, buffers_.logits.as<float>() + at, size,
-                                     cudaMemcpyDeviceToHost, by.get())));
+                     cudaMemcpyAsync(to, buffers_.logits.as<float>() + (slot + first) * vocab,
+                                     (end - first) * vocab * sizeof(float), cudaMemcpyDeviceToHost, by.get())));
     }
     return check("note a copy of logits", cudaEventRecord(part_there_[slot / kPartRows], by.get()));
 }
 
+// After a part's copies: what is staged is given out.
 Result<void> CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) {
     const size_t slot = begin % kLogitRows;
     DW_TRY(check("wait for logits", cudaEventSynchronize(part_there_[slot / kPartRows])));
     const size_t vocab = spec_.vocab;
     const bool many = pass.logit_rows.size() > kPartRows;
-    threads_.run(part_rows(pass, begin), [&](uint32_t i) {
+    std::vector<uint32_t> staged;
+    for (uint32_t i = 0; i < part_rows(pass, begin); ++i) {
+        if (is_staged(rows[pass.logit_rows[begin + i]], pass.logit_rows.size())) staged.push_back(i);
+    }
+    threads_.run(static_cast<uint32_t>(staged.size()), [&](uint32_t task) {
+        const uint32_t i = staged[task];
         float* to = rows[pass.logit_rows[begin + i]].logits;
         const float* from = buffers_.host_logits.as<float>() + (slot + i) * vocab;
         if (many) {
@@ -81,11 +100,11 @@ Result<void> CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pas
 Result<void> CudaEngine::bring_logits(std::span<const StepRow> rows, const Pass& pass) {
     const size_t count = pass.logit_rows.size();
     for (size_t begin = 0; begin < std::min<size_t>(count, kLogitRows); begin += kPartRows) {
-        DW_TRY(send_logits(pass, begin));
+        DW_TRY(send_logits(rows, pass, begin));
     }
     for (size_t begin = 0; begin < count; begin += kPartRows) {
         DW_TRY(deliver_logits(rows, pass, begin));
-        if (begin + kLogitRows < count) DW_TRY(send_logits(pass, begin + kLogitRows));
+        if (begin + kLogitRows < count) DW_TRY(send_logits(rows, pass, begin + kLogitRows));
     }
     return {};
 }

@@ -27,7 +27,9 @@ Result<void> CudaEngine::make_pool(const EngineOptions& options, size_t free_at_
         {"KV blocks", limits.card_blocks * block,
          blocks(limits.card_blocks) + "; at their end, those that were not used for longest go to the host"},
         {"KV blocks on the host", limits.host_blocks * block,
-         blocks(limits.host_blocks) + "; pinned memory, taken as it is needed; at its end a request for one fails"}};
+         blocks(limits.host_blocks) + "; pinned memory, taken as it is needed; at its end a request for one fails"},
+        {"logits on the host", pinned_.most_bytes(),
+         "at most, pinned as conversations need them; beyond that logits are copied into ordinary memory"}};
     return {};
 }
 
@@ -73,6 +75,8 @@ void CudaEngine::step_group(std::span<BatchItem> batch) {
             for (const StepRow& row : pass) batch[row.item].error = ran.error();
         } else if (!ran.ok()) {
             failure_ = failed_card(ran.error());
+            // What is still under way may be on its way into callers' memory.
+            for (const Stream* stream : {&stream_, &copies_}) static_cast<void>(stream->wait());
         }
         if (pool_->failure() && !failure_) failure_ = pool_->failure();
         if (!failure_) pool_->waited();
