@@ -317,6 +317,23 @@ TEST(ProgramTest, bench_refuses_what_it_cannot_measure) {
     }
 }
 
+TEST(ProgramTest, load_computes_a_common_beginning_once_and_says_the_same) {
+    for (const char* kind : {"", " --sessions"}) {
+        const std::string crowd =
+            "load --present 4 --total 8 --system 150 --prompt 8-20 --answer 4-8 --gap 6" + std::string(kind);
+        const Json shared = driftwood_json(crowd), apart = driftwood_json(crowd + " --share-prefixes off");
+        ASSERT_TRUE(shared.is_object() && apart.is_object());
+        EXPECT_EQ(shared["digest"], apart["digest"]);
+        EXPECT_EQ(shared["failed_answers"], 0);
+        EXPECT_EQ(apart["reused_prompt_tokens"], 0);
+        EXPECT_GE(shared["reused_prompt_tokens"], 4 * 128);
+        EXPECT_EQ(shared["reused_prompt_tokens"].get<int>() + shared["computed_prompt_tokens"].get<int>(),
+                  apart["computed_prompt_tokens"]);
+        EXPECT_LT(shared["most_kv_blocks"], apart["most_kv_blocks"]);
+    }
+    EXPECT_NE(driftwood("load --share-prefixes some").exit_code, 0);
+}
+
 TEST(ProgramTest, errors_name_the_thing_and_set_the_exit_code) {
     const Outcome missing = driftwood("thaw /nonexistent/ada.actor");
     EXPECT_EQ(missing.exit_code, 1);

@@ -163,6 +163,7 @@ Step ActorImpl::step() {
         case Step::Kind::kSample: run_sample(step); break;
         case Step::Kind::kForward: {
             session::Batch batch(context_.engine);
+            reuse_prefix();
             CHECK(plan_forward(batch, kPrefillChunk, FullPool::kFail));
             batch.run();
             return commit_forward(batch);

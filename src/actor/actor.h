@@ -10,6 +10,7 @@
 // Where many actors share an engine, a forward step is taken in two halves, so that one step of the engine serves them
 // all. An actor's forward step is never divided, so the order of its events is what it would be alone:
 //
+//   actor.reuse_prefix();                                // takes over what others have computed, where that is shared
 //   actor.plan_forward(batch, tokens, FullPool::kWait);  // of each actor whose next() is kForward
 //   batch.run();
 //   perform(actor.commit_forward(batch));                // of each
@@ -136,7 +137,11 @@ class Actor {
     virtual Step step() = 0;
 
     virtual Step::Kind next() const = 0;           // what step() would do; kNothing: it waits, has stopped or failed
-    virtual ForwardWork forward_work() const = 0;  // preconditions of these three: next() is kForward
+    virtual ForwardWork forward_work() const = 0;  // preconditions of these four: next() is kForward
+    // Blocks that actors of the same module have computed of the same beginning stand in for as many chunks of the
+    // session with work, if that is one alone (nobody can tell); how many tokens. Something stays to be computed. The
+    // guest is told of these tokens as of all others: what it sees does not depend on who else is there.
+    virtual uint32_t reuse_prefix() = 0;
     // Plans the forward step into `batch`. An actor with work for one session only takes several chunks at once where
     // `max_tokens` has room for them, which nobody can tell from one after the other; else `max_tokens` changes
     // nothing. False: the pool is full and the step was put off; nothing happened. After true, nothing but

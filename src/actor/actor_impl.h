@@ -42,6 +42,7 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     Step step() override;
     Step::Kind next() const override;
     ForwardWork forward_work() const override;
+    uint32_t reuse_prefix() override;
     bool plan_forward(session::Batch& batch, uint32_t max_tokens, FullPool full) override;
     Step commit_forward(const session::Batch& batch) override;
     Result<file::SectionWriter::Committed> freeze(const std::string& path,
@@ -92,8 +93,11 @@ class ActorImpl final : public Actor, private wasm::GuestHost {
     void fail(Step& step, Error error);
 
     // ---- Forward steps (forward.cc)
+    // The module: whoever runs the same program may share beginnings of conversations.
+    session::TrustDomain trust_domain() const { return {module_.facts().hash}; }
     bool wants_forward(int64_t handle, const session::Session& session) const;
     bool plan_session(session::Batch& batch, int64_t handle, uint32_t chunk, FullPool full);
+    void note_progress(int64_t handle, uint32_t tokens);
     void commit_session(const session::Batch::Outcome& outcome, int64_t handle);
     // Turns operations that can complete into completions, in the order in which they were issued.
     void settle();

@@ -37,6 +37,18 @@ ForwardWork ActorImpl::forward_work() const {
     return work;
 }
 
+uint32_t ActorImpl::reuse_prefix() {
+    CHECK(!forward_ && next() == Step::Kind::kForward);
+    if (forward_work().sessions != 1) return 0;
+    for (auto& [handle, session] : sessions_) {
+        if (!wants_forward(handle, *session)) continue;
+        const uint32_t tokens = session->reuse();
+        note_progress(handle, tokens);
+        return tokens;
+    }
+    return 0;
+}
+
 bool ActorImpl::plan_forward(session::Batch& batch, uint32_t max_tokens, FullPool full) {
     CHECK(!forward_ && next() == Step::Kind::kForward);
     forward_.emplace();
@@ -105,8 +117,12 @@ void ActorImpl::commit_session(const session::Batch::Outcome& outcome, int64_t h
         return;
     }
     forward_->step.tokens += outcome.tokens;
+    note_progress(handle, outcome.tokens);
+}
+
+void ActorImpl::note_progress(int64_t handle, uint32_t tokens) {
     for (Operation& operation : operations_) {
-        if (operation.computes(handle)) operation.progress += outcome.tokens;
+        if (operation.computes(handle)) operation.progress += tokens;
     }
 }
 

@@ -175,7 +175,8 @@ int32_t ActorImpl::token_ends_turn(uint32_t token) {
 int64_t ActorImpl::session_open() {
     if (sessions_.size() >= kMaxSessions || next_session_ == kNoMoreSessions) return -DRIFTWOOD_EOVERFLOW;
     const int64_t handle = next_session_++;
-    sessions_.emplace(handle, std::make_unique<session::Session>(context_.model, context_.engine, context_.blocks));
+    sessions_.emplace(
+        handle, std::make_unique<session::Session>(context_.model, context_.engine, context_.blocks, trust_domain()));
     return handle;
 }
 

@@ -153,8 +153,8 @@ Result<Actor::Thawed> ActorImpl::restore(const ActorOptions& options,
 
     Thawed thawed;
     for (const uint32_t id : session_ids) {
-        DW_ASSIGN(auto restored,
-                  session::Session::restore(id, context_.model, context_.engine, context_.blocks, image));
+        DW_ASSIGN(auto restored, session::Session::restore(id, context_.model, context_.engine, context_.blocks, image,
+                                                           trust_domain()));
         thawed.tokens_reused += restored.tokens_reused;
         thawed.tokens_again += restored.tokens_again;
         if (!sessions_.emplace(id, std::move(restored.session)).second)

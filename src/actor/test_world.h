@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,12 @@ inline const std::vector<uint8_t>& test_model_bytes() {
 // One machine: runtime, model, engine, clock. Actors made in one World can be thawed in another.
 struct World {
     explicit World(std::string_view engine_name = "auto", uint32_t kv_blocks = 256,
-                   std::span<const uint8_t> model_bytes = test_model_bytes())
+                   std::span<const uint8_t> model_bytes = test_model_bytes(),
+                   std::optional<uint32_t> idle_prefixes = std::nullopt)
         : runtime(wasm::Runtime::create({}).value()),
           model(model::load_gguf("tiny", model_bytes).value()),
           engine(compute::make_engine(engine_name, model->spec(), {.threads = 1, .kv_blocks = kv_blocks}).value()),
-          blocks(engine->pool()),
+          blocks(engine->pool(), 1, idle_prefixes),
           device(compute::make_device("cpu").value()) {}
 
     Context context() {

@@ -65,9 +65,11 @@ constexpr const char* kFooter =
     "ends them. A step of the engine takes a token of every answer in progress and a share of the prompts.\n"
     "  per token       from one token of an answer to the next, everything included\n"
     "  fairness        tokens that a conversation got per step of the engine while it answered (1: one in each)\n"
+    "  reused          tokens of prompts that another conversation had computed; --share-prefixes off: none\n"
     "  --wake N        instead: from the image of a conversation of N tokens to the first token of its next answer\n"
     "Examples:\n"
     "  driftwood load --present 8 --total 24\n"
+    "  driftwood load --present 8 --total 24 --system 1024\n"
     "  driftwood load --like llama-3.2-1b --isa cuda --present 200 --total 600\n"
     "  driftwood load --like llama-3.2-1b --isa cuda --wake 4096\n";
 
@@ -91,6 +93,8 @@ void add_load(CLI::App& app, int& exit_code) {
     };
     count("--present", load_options.present, 1, "Conversations at once, at most");
     count("--total", load_options.total, 1, "Conversations in all");
+    add_share_prefixes(*command, load_options.node.prefix_bytes);
+    count("--system", load_options.system, 0, "Tokens, about, of a system message that all of them begin with");
     count("--gap", load_options.gap, 0, "Steps between two arrivals, on average");
     command->add_option("--messages", options->messages, "Messages of a conversation")->capture_default_str();
     command->add_option("--prompt", options->prompt, "Tokens of a message, about")->capture_default_str();

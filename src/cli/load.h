@@ -23,7 +23,8 @@ struct LoadOptions {
     bool sessions = false;  // conversations without actors
     uint32_t present = 16;  // at once, at most
     uint32_t total = 32;
-    uint32_t gap = 1;  // steps between two arrivals, on average
+    uint32_t gap = 1;     // steps between two arrivals, on average
+    uint32_t system = 0;  // tokens, about, of a system message that all conversations begin with; 0: none
     Span messages{1, 2};
     Span prompt{16, 128};  // tokens of a message, about
     Span answer{16, 64};   // tokens, at most
@@ -50,8 +51,11 @@ struct LoadReport {
     double seconds = 0;
     double forward_s = 0, samples_s = 0, turns_s = 0;  // of it, in the engine's steps, samples and turns
     uint64_t steps = 0;
-    uint64_t decode_tokens = 0, prompt_tokens = 0;
+    uint64_t decode_tokens = 0, prompt_tokens = 0;  // computed
+    uint64_t reused_tokens = 0;                     // of prompts that another conversation had computed
     uint64_t sampled = 0;
+    uint32_t most_blocks = 0;  // of KV, that conversations held
+    uint64_t block_bytes = 0;
     uint32_t most_present = 0;
     double mean_decodes = 0;  // in a step that had some
     uint64_t waits_for_blocks = 0;

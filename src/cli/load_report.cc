@@ -64,7 +64,11 @@ void print_load_json(const LoadOptions& options, const LoadReport& r) {
                 {"most_present", r.most_present},
                 {"decodes_per_step", r.mean_decodes},
                 {"sampled_tokens", r.sampled},
+                {"system_tokens", options.system},
                 {"computed_prompt_tokens", r.prompt_tokens},
+                {"reused_prompt_tokens", r.reused_tokens},
+                {"most_kv_blocks", r.most_blocks},
+                {"kv_block_bytes", r.block_bytes},
                 {"sampled_per_second", static_cast<double>(r.sampled) / r.seconds},
                 {"computed_per_second", static_cast<double>(r.prompt_tokens + r.decode_tokens) / r.seconds},
                 {"first_token_ms", Quantiles(r.first_token_ms).json()},
@@ -116,6 +120,11 @@ void print_load(const LoadOptions& options, const LoadReport& r, Format format) 
     std::printf("  answers            %llu tokens, %.0f tok/s; prompts %llu tokens, %.0f tok/s\n",
                 static_cast<unsigned long long>(r.sampled), static_cast<double>(r.sampled) / r.seconds,
                 static_cast<unsigned long long>(r.prompt_tokens), static_cast<double>(r.prompt_tokens) / r.seconds);
+    const double prompts = static_cast<double>(r.prompt_tokens + r.reused_tokens);
+    std::printf("  reused             %llu tokens of prompts (%.0f %%); conversations held at most %s of KV\n",
+                static_cast<unsigned long long>(r.reused_tokens),
+                prompts > 0 ? 100 * static_cast<double>(r.reused_tokens) / prompts : 0,
+                human_bytes(r.most_blocks * r.block_bytes).c_str());
     std::printf(
         "  a step             at most %u decodes and %u tokens of prompts (%u alone); decodes %.1f on average; "
         "present at most %u\n",

@@ -52,6 +52,7 @@ class Load {
         limits_ = node::step_limits(node.engine().name());
         limits_.decode_tokens = options.decode_tokens.value_or(limits_.decode_tokens);
         limits_.prompt_tokens = options.prompt_tokens.value_or(limits_.prompt_tokens);
+        if (options.system > 0) system_ = load_text(node.model(), options.system, options.seed);
     }
     virtual ~Load() = default;
 
@@ -59,6 +60,7 @@ class Load {
         report_.model = node_.model().name();
         report_.engine = node_.engine().name();
         report_.limits = limits_;
+        report_.block_bytes = node_.engine().pool().layout().block_bytes();
         const double begin = seconds_now();
         size_t next = 0;
         uint64_t step = 0;
@@ -74,9 +76,12 @@ class Load {
             if (forward.members > 0) ++report_.steps;
             report_.decode_tokens += forward.decode_tokens;
             report_.prompt_tokens += forward.prompt_tokens;
+            report_.reused_tokens += forward.reused_tokens;
             report_.waits_for_blocks += forward.no_blocks;
             decode_steps += forward.decode_tokens > 0 ? 1 : 0;
             ++step;
+            const uint32_t held = node_.engine().pool().blocks_in_use() - node_.blocks().idle_prefixes();
+            report_.most_blocks = std::max(report_.most_blocks, held);
             DW_TRY(go_on());
         }
         report_.seconds = seconds_now() - begin;
@@ -129,6 +134,7 @@ class Load {
     node::Node& node_;
     const std::vector<LoadPlan>& plans_;
     node::StepLimits limits_;
+    std::string system_;  // empty: none
     std::map<size_t, Track> present_;
     LoadReport report_;
 
@@ -176,7 +182,7 @@ class ActorLoad final : public Load {
   public:
     ActorLoad(const LoadOptions& options, node::Node& node, const std::vector<LoadPlan>& plans)
         : Load(options, node, plans),
-          scheduler_(node.engine(), {.step = limits_, .threads = options.node.threads},
+          scheduler_(node.engine(), node.blocks(), {.step = limits_, .threads = options.node.threads},
                      [this](node::Scheduler::Key key, const actor::Step& step) { take(key, step); }) {}
 
     Result<void> init() {
@@ -191,6 +197,7 @@ class ActorLoad final : public Load {
                                .environment = {"MAX_TOKENS=" + std::to_string(plan(track).answer),
                                                "SEED=" + std::to_string(plan(track).seed),
                                                "TEMPERATURE=" + std::to_string(options_.temperature)}};
+        if (!system_.empty()) wasi.environment.push_back("SYSTEM=" + system_);
         node::LiveActor live;
         DW_ASSIGN(live.actor, node_.spawn(*module_, std::move(wasi)));
         DW_ASSIGN(const node::Scheduler::Key key, scheduler_.add(std::move(live)));
@@ -247,7 +254,7 @@ class SessionLoad final : public Load {
   public:
     SessionLoad(const LoadOptions& options, node::Node& node, const std::vector<LoadPlan>& plans)
         : Load(options, node, plans),
-          batcher_(node.engine(), limits_),
+          batcher_(node.engine(), node.blocks(), limits_),
           threads_(options.node.threads != 0 ? options.node.threads : compute::available_cores(),
                    [] { FpEnvironment::enter(Subnormals::kKeep); }) {}
 
@@ -261,7 +268,9 @@ class SessionLoad final : public Load {
 
     Result<void> arrive(Track& track) override {
         Talk& talk = talks_[track.index];
-        talk.session = std::make_unique<session::Session>(node_.model(), node_.engine(), node_.blocks());
+        const session::TrustDomain domain;  // all of them are this load's
+        talk.session = std::make_unique<session::Session>(node_.model(), node_.engine(), node_.blocks(), domain);
+        if (!system_.empty()) DW_TRY(talk.session->append("system", system_));
         talk.member = std::make_unique<node::SessionMember>(*talk.session);
         talk.track = &track;
         return say(track);

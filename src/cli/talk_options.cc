@@ -16,12 +16,36 @@ void add_activations(CLI::App& command, std::optional<compute::ActivationBits>& 
         ->check(CLI::IsMember({8, 16}));
 }
 
+void add_share_prefixes(CLI::App& command, std::optional<uint64_t>& bytes) {
+    const auto mib = [](const std::string& text, uint64_t& value) {
+        return CLI::detail::lexical_cast(text, value) && value <= 1U << 20;
+    };
+    command
+        .add_option_function<std::string>(
+            "--share-prefixes",
+            [&bytes, mib](const std::string& text) {
+                uint64_t value = 0;
+                if (text == "off") bytes = std::nullopt;
+                if (mib(text, value)) bytes = value << 20;
+            },
+            "Conversations of one guest that begin with the same tokens compute them once; MiB for beginnings that no "
+            "conversation holds any more, auto (an eighth of the KV memory, at most 1024), or off (default: auto)")
+        ->check(CLI::Validator(
+            [mib](const std::string& text) -> std::string {
+                uint64_t value = 0;
+                if (text == "auto" || text == "off" || mib(text, value)) return {};
+                return "want auto, off, or MiB from 0 to 1048576, got " + text;
+            },
+            "auto|off|MIB"));
+}
+
 void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--threads", node.threads, "Threads of the engine (0: one per core)")
         ->check(CLI::Range(0, 1024));
     command.add_option("--isa", node.engine, "Engine: auto, reference, avx2, avx512, amx, neon, i8mm, cuda")
         ->capture_default_str();
     add_activations(command, node.activations);
+    add_share_prefixes(command, node.prefix_bytes);
     command
         .add_option_function<uint64_t>(
             "--memory-limit", [this](uint64_t mib) { node.limits.memory_bytes = mib << 20; },

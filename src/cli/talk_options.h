@@ -16,12 +16,16 @@ struct TalkOptions {
     std::vector<std::string> say;       // messages instead of an interactive conversation
     std::optional<std::string> freeze;  // image to write at the end
 
-    // Adds --threads, --isa, --activations, --memory-limit, --deadline, --fuel, --module-cache, --say and --freeze.
+    // Adds --threads, --isa, --activations, --share-prefixes, --memory-limit, --deadline, --fuel, --module-cache, --say
+    // and --freeze.
     void add_to(CLI::App& command);
 };
 
 // Adds --activations: the bits of activations in linear layers.
 void add_activations(CLI::App& command, std::optional<compute::ActivationBits>& activations);
+
+// Adds --share-prefixes: memory for the beginnings of conversations.
+void add_share_prefixes(CLI::App& command, std::optional<uint64_t>& bytes);
 
 // Holds the conversation that the options ask for: says each message and prints the answers, or talks interactively;
 // then freezes if asked. An answer that was under way is finished first.

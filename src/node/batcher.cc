@@ -20,6 +20,14 @@ StepLimits step_limits(std::string_view engine) {
     return {.decode_tokens = 256, .prompt_tokens = kChunk, .prompt_alone = 512, .patience = 16};
 }
 
+Candidate Batcher::candidate_of(const BatchMember& member, const ForwardWork& work) const {
+    return {.tokens = work.tokens,
+            .pending = work.sessions == 1 ? work.pending : work.tokens,
+            .decodes = work.pending == work.sessions,
+            .waited = steps_ - member.served_in_,
+            .served = member.served_};
+}
+
 // Who wants what, the oldest wish first.
 void Batcher::collect(std::span<BatchMember* const> members) {
     wishing_.clear();
@@ -35,24 +43,26 @@ void Batcher::collect(std::span<BatchMember* const> members) {
             member->served_in_ = steps_;
             member->began_ = false;
         }
-        const bool decodes = work.pending == work.sessions;
-        if (decodes) decoding_ += work.sessions;
-        wishing_.push_back({member, work,
-                            Candidate{.tokens = work.tokens,
-                                      .pending = work.sessions == 1 ? work.pending : work.tokens,
-                                      .decodes = decodes,
-                                      .waited = steps_ - member->served_in_,
-                                      .served = member->served_}});
+        wishing_.push_back({member, work, candidate_of(*member, work)});
+        if (wishing_.back().candidate.decodes) decoding_ += work.sessions;
     }
     std::sort(wishing_.begin(), wishing_.end(),
               [](const Wish& a, const Wish& b) { return a.member->wants_since_ < b.member->wants_since_; });
 }
 
-// For a prompt that begins: blocks for all of it, and one for each decode.
+// For a prompt that begins: blocks for all of it, and one for each decode. What of it could be reused counts too: those
+// blocks may be idle ones that somebody else is given first.
 bool Batcher::has_blocks(const Wish& wish) const {
-    const compute::KvPool& pool = engine_.pool();
     const uint64_t wanted = uint64_t{session::blocks_for(wish.work.pending)} + wish.work.sessions + decoding_;
-    return wanted <= pool.capacity() - pool.blocks_in_use();
+    return wanted <= blocks_.available();
+}
+
+void Batcher::reuse_prefix(Wish& wish, Report& report) {
+    const uint32_t tokens = wish.member->reuse_prefix();
+    if (tokens == 0) return;
+    report.reused_tokens += tokens;
+    wish.work = wish.member->forward_work();
+    wish.candidate = candidate_of(*wish.member, wish.work);
 }
 
 bool Batcher::plan(const Wish& wish, uint32_t tokens, FullPool full, Report& report) {
@@ -70,11 +80,12 @@ void Batcher::plan_all(Report& report) {
     std::vector<Candidate> candidates;
     std::vector<const Wish*> admitted;
     bool held_back = false;  // by an older prompt that has waited for blocks for long: those that get free are for it
-    for (const Wish& wish : wishing_) {
+    for (Wish& wish : wishing_) {
         const bool begins = !wish.candidate.decodes && !wish.member->began_;
         while (begins && !held_back && !has_blocks(wish) && make_room_ && make_room_()) {
         }
         if (!begins || (!held_back && has_blocks(wish))) {
+            if (!wish.candidate.decodes) reuse_prefix(wish, report);
             candidates.push_back(wish.candidate);
             admitted.push_back(&wish);
             continue;
@@ -131,6 +142,8 @@ bool ActorMember::plan(session::Batch& batch, uint32_t max_tokens, FullPool full
     return actor_->plan_forward(batch, max_tokens, full);
 }
 
+uint32_t ActorMember::reuse_prefix() { return actor_->reuse_prefix(); }
+
 void ActorMember::commit(const session::Batch& batch) { perform_(actor_->commit_forward(batch)); }
 
 ForwardWork SessionMember::forward_work() const {
@@ -147,6 +160,8 @@ bool SessionMember::plan(session::Batch& batch, uint32_t max_tokens, FullPool fu
     failure_ = std::move(planned).error();
     return true;
 }
+
+uint32_t SessionMember::reuse_prefix() { return session_.reuse(); }
 
 void SessionMember::commit(const session::Batch& batch) {
     if (!failure_) failure_ = batch.outcome(item_).error;

@@ -33,6 +33,8 @@ class BatchMember {
     // As actor::Actor: false (only with kWait) when there were no blocks and nothing happened.
     virtual bool plan(session::Batch& batch, uint32_t max_tokens, actor::FullPool full) = 0;
     virtual void commit(const session::Batch& batch) = 0;
+    // As actor::Actor::reuse_prefix: how many tokens of its prompt need not be computed any more.
+    virtual uint32_t reuse_prefix() = 0;
 
   private:
     friend class Batcher;
@@ -44,7 +46,9 @@ class BatchMember {
 
 class Batcher {
   public:
-    Batcher(compute::Engine& engine, const StepLimits& limits) : engine_(engine), batch_(engine), limits_(limits) {}
+    // `blocks` are the engine's.
+    Batcher(compute::Engine& engine, const session::BlockRefs& blocks, const StepLimits& limits)
+        : engine_(engine), blocks_(blocks), batch_(engine), limits_(limits) {}
 
     // Asked when somebody cannot go on for want of blocks: frees some that no member needs now, and says whether it
     // did.
@@ -54,9 +58,10 @@ class Batcher {
         uint32_t members = 0;        // in the step
         uint32_t decode_tokens = 0;  // planned
         uint32_t prompt_tokens = 0;
-        uint32_t waiting = 0;    // that want something and were not in it
-        uint32_t no_blocks = 0;  // of those, for want of KV blocks
-        bool forced = false;     // somebody was planned though the pool is full: it fails, if nothing was freed
+        uint32_t reused_tokens = 0;  // of prompts that others have computed
+        uint32_t waiting = 0;        // that want something and were not in it
+        uint32_t no_blocks = 0;      // of those, for want of KV blocks
+        bool forced = false;         // somebody was planned though the pool is full: it fails, if nothing was freed
     };
     // One step of the engine for those of `members` that want something. Every member is there once.
     Report step(std::span<BatchMember* const> members);
@@ -68,13 +73,18 @@ class Batcher {
         actor::ForwardWork work;
         Candidate candidate;
     };
+    Candidate candidate_of(const BatchMember& member, const actor::ForwardWork& work) const;
     void collect(std::span<BatchMember* const> members);
     bool has_blocks(const Wish& wish) const;
     bool plan(const Wish& wish, uint32_t tokens, actor::FullPool full, Report& report);
     void plan_all(Report& report);
     void plan_somebody(Report& report);
 
+    // Of a prompt that is about to be computed.
+    void reuse_prefix(Wish& wish, Report& report);
+
     compute::Engine& engine_;
+    const session::BlockRefs& blocks_;
     session::Batch batch_;
     StepLimits limits_;
     std::function<bool()> make_room_;
@@ -94,6 +104,7 @@ class ActorMember final : public BatchMember {
     actor::ForwardWork forward_work() const override;
     bool plan(session::Batch& batch, uint32_t max_tokens, actor::FullPool full) override;
     void commit(const session::Batch& batch) override;
+    uint32_t reuse_prefix() override;
 
   private:
     actor::Actor* actor_;
@@ -107,6 +118,7 @@ class SessionMember final : public BatchMember {
     actor::ForwardWork forward_work() const override;
     bool plan(session::Batch& batch, uint32_t max_tokens, actor::FullPool full) override;
     void commit(const session::Batch& batch) override;
+    uint32_t reuse_prefix() override;
     const std::optional<Error>& failure() const { return failure_; }
 
   private:

@@ -1,5 +1,6 @@
 #include "node/node.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -31,6 +32,15 @@ std::string module_cache(const std::string& option) {
     if (cache != nullptr && *cache == '/') return std::string(cache) + "/driftwood/modules";
     if (home != nullptr && *home == '/') return std::string(home) + "/.cache/driftwood/modules";
     return {};
+}
+
+// The blocks that keep beginnings of conversations which nobody holds.
+std::optional<uint32_t> idle_prefixes(const std::optional<uint64_t>& bytes, const compute::KvPool& pool) {
+    if (!bytes) return std::nullopt;
+    constexpr uint64_t kMost = uint64_t{1} << 30;
+    const uint64_t blocks = (*bytes == kPrefixBytesAuto ? kMost : *bytes) / pool.layout().block_bytes();
+    const uint32_t most = *bytes == kPrefixBytesAuto ? pool.capacity() / 8 : pool.capacity();
+    return static_cast<uint32_t>(std::min<uint64_t>(blocks, most));
 }
 
 struct OpenImage {
@@ -89,7 +99,8 @@ Result<std::unique_ptr<Node>> Node::create(const NodeOptions& options, Clock& cl
     DW_ASSIGN(node->model_, load_model(options.model, options.activations));
     DW_ASSIGN(node->engine_, compute::make_engine(options.engine, node->model_->spec(), {.threads = options.threads}));
     node->blocks_ = std::make_unique<session::BlockRefs>(
-        node->engine_->pool(), options.threads != 0 ? options.threads : compute::available_cores());
+        node->engine_->pool(), options.threads != 0 ? options.threads : compute::available_cores(),
+        idle_prefixes(options.prefix_bytes, node->engine_->pool()));
     DW_ASSIGN(node->device_, compute::make_device(options.device, options.threads));
     return node;
 }

@@ -19,6 +19,9 @@
 
 namespace driftwood::node {
 
+// An eighth of the engine's KV blocks, at most 1 GiB.
+inline constexpr uint64_t kPrefixBytesAuto = UINT64_MAX;
+
 struct NodeOptions {
     std::string model = "demo";         // a file, or "demo" for the built-in one
     std::string engine = "auto";        // a name of compute::engines(), or "auto"
@@ -28,6 +31,9 @@ struct NodeOptions {
     std::string module_cache = "auto";  // a directory for compiled guests; "auto": the user's own; "off"
     // Bits of the model's activations; nullopt: what its file asks for.
     std::optional<compute::ActivationBits> activations = std::nullopt;
+    // Actors of one module share the beginnings of their conversations; this much memory keeps those that no
+    // conversation holds. nullopt: each computes its own.
+    std::optional<uint64_t> prefix_bytes = kPrefixBytesAuto;
 };
 
 // An actor and the module it runs.

@@ -13,11 +13,12 @@ namespace driftwood::node {
 
 using Kind = actor::Step::Kind;
 
-Scheduler::Scheduler(compute::Engine& engine, const SchedulerOptions& options, Perform perform, Parking* parking)
+Scheduler::Scheduler(compute::Engine& engine, const session::BlockRefs& blocks, const SchedulerOptions& options,
+                     Perform perform, Parking* parking)
     : options_(options),
       perform_(std::move(perform)),
       parking_(parking),
-      batcher_(engine, options.step),
+      batcher_(engine, blocks, options.step),
       threads_(options.threads != 0 ? options.threads : compute::available_cores(),
                [] { FpEnvironment::enter(Subnormals::kKeep); }) {}
 

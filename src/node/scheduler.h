@@ -42,8 +42,9 @@ class Scheduler {
     // scheduler.
     using Perform = std::function<void(Key, const actor::Step&)>;
 
-    // `parking` outlives the scheduler; null: actors stay where they are.
-    Scheduler(compute::Engine& engine, const SchedulerOptions& options, Perform perform, Parking* parking = nullptr);
+    // `blocks` are the engine's. `parking` outlives the scheduler; null: actors stay where they are.
+    Scheduler(compute::Engine& engine, const session::BlockRefs& blocks, const SchedulerOptions& options,
+              Perform perform, Parking* parking = nullptr);
     Scheduler(const Scheduler&) = delete;
     Scheduler& operator=(const Scheduler&) = delete;
 

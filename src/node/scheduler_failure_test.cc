@@ -17,7 +17,7 @@ TEST(SchedulerTest, an_actor_whose_parked_image_is_spoilt_is_an_error_of_its_own
         return live;
     });
     Scheduler scheduler(
-        *world.engine, {.step = {}},
+        *world.engine, world.blocks, {.step = {}},
         [&](Scheduler::Key key, const actor::Step& step) {
             if (step.error) errors[key].push_back(*step.error);
         },
@@ -152,7 +152,8 @@ TEST(SchedulerTest, an_actor_that_traps_or_has_no_end_of_turns_leaves_the_others
 TEST(SchedulerTest, actors_are_bounded) {
     World world;
     const auto module = actor::chat_module(world);
-    Scheduler scheduler(*world.engine, {.step = {}, .max_actors = 2}, [](Scheduler::Key, const actor::Step&) {});
+    Scheduler scheduler(*world.engine, world.blocks, {.step = {}, .max_actors = 2},
+                        [](Scheduler::Key, const actor::Step&) {});
     for (const bool fits : {true, true, false}) {
         LiveActor live;
         live.actor = Actor::create(world.context(), *module, actor::chat_options()).value();
@@ -184,7 +185,7 @@ TEST(BatcherTest, a_prompt_of_4000_tokens_beside_decoders_stalls_none_of_them) {
     };
     for (size_t i = 0; i < kDecoders; ++i) add(5, 1000);
     const StepLimits limits{.decode_tokens = 16, .prompt_tokens = 128, .prompt_alone = 512, .patience = 8};
-    Batcher batcher(*world.engine, limits);
+    Batcher batcher(*world.engine, world.blocks, limits);
     const auto step = [&] {
         const Batcher::Report report = batcher.step(all);
         for (const auto& session : sessions) {

@@ -97,7 +97,7 @@ class Stage {
           directory_(std::move(directory)),
           parking_(directory_, [this](const std::string& image) { return thaw(image); }),
           scheduler_(
-              *world.engine, {.step = limits, .threads = 2},
+              *world.engine, world.blocks, {.step = limits, .threads = 2},
               [this](Scheduler::Key key, const actor::Step& step) { take(key, step); },
               directory_.empty() ? nullptr : &parking_) {
         for (const Script& script : scripts) modules_.push_back(script.module(world));

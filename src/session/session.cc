@@ -100,8 +100,11 @@ void Session::State::add_part(Part part, std::span<const uint32_t> part_tokens) 
     parts.push_back(std::move(part));
 }
 
-Session::Session(const model::Model& model, compute::Engine& engine, BlockRefs& refs)
-    : state_(std::make_unique<State>(model, engine, refs)) {}
+Session::Session(const model::Model& model, compute::Engine& engine, BlockRefs& refs,
+                 const std::optional<TrustDomain>& domain)
+    : state_(std::make_unique<State>(model, engine, refs)) {
+    if (domain && refs.shares_prefixes()) state_->prefix_root = prefix_root(*domain, model.compute_identity());
+}
 
 Session::~Session() = default;
 
@@ -158,6 +161,9 @@ Result<std::unique_ptr<Session>> Session::fork() const {
     c.computed = s.computed;
     c.blocks = s.blocks;
     for (const compute::BlockId block : c.blocks) c.refs.share(block);
+    c.prefix_root = s.prefix_root;
+    c.prefix_keys = s.prefix_keys;
+    c.from_image = s.from_image;
     const std::span<const float> logits = s.logits.values();
     if (!logits.empty()) {
         c.logits = compute::Logits(logits.size());

@@ -5,6 +5,8 @@
 //   if (*item) { engine.step({&**item, 1}); session.commit(**item); }
 //   if (session.can_sample()) session.sample();                   // pick the next token; it becomes pending
 //
+// Where beginnings of conversations are shared, reuse() before plan() takes over what is there already.
+//
 // Between them a session can be saved, forked, rewound or dropped; between plan() and commit() nothing else may be done
 // with it but another plan(), drop_plan() or its end (kInvalidArgument).
 //
@@ -62,7 +64,9 @@ struct GenerateParams {
 
 class Session {
   public:
-    Session(const model::Model& model, compute::Engine& engine, BlockRefs& refs);
+    // `domain`: with whom it may share the beginning of its tokens, where `refs` has any shared; nullopt: with nobody.
+    Session(const model::Model& model, compute::Engine& engine, BlockRefs& refs,
+            const std::optional<TrustDomain>& domain = std::nullopt);
     ~Session();
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
@@ -93,7 +97,12 @@ class Session {
     // Ends a running generate; what was said stays.
     void end_generate();
 
-    // ---- Work. plan(): the next chunk of at most `max_tokens` (at least 1) pending tokens, blocks allocated and
+    // ---- Work. reuse(): takes over blocks that others have computed of the same beginning, as if the pending tokens
+    // in them had been computed by as many whole chunks of kBlockTokens; how many tokens. At least one stays pending,
+    // for its logits. Nothing of a session that went on from an image's KV, nor of one whose computed tokens end inside
+    // a block: its chunks would have other ends.
+    uint32_t reuse();
+    // plan(): the next chunk of at most `max_tokens` (at least 1) pending tokens, blocks allocated and
     // unshared, adopted blocks verified (kCorrupt: the image is bad, and so is this session); nullopt when nothing is
     // pending. kLimit: the pool is full. The item points into this session and is valid until commit(), which takes the
     // same item after the engine's step and hands on its error, if it has one; then nothing of it is kept.
@@ -133,7 +142,8 @@ class Session {
     // Maps KV from the image when the image's compute identity is this model's, else re-renders the transcript under
     // this model. `image` must outlive the session (blocks are verified before their first use).
     static Result<Restored> restore(uint32_t id, const model::Model& model, compute::Engine& engine, BlockRefs& refs,
-                                    std::shared_ptr<const file::SectionReader> image);
+                                    std::shared_ptr<const file::SectionReader> image,
+                                    const std::optional<TrustDomain>& domain = std::nullopt);
 
     struct State;  // session_state.h
 

@@ -124,6 +124,7 @@ class Thaw {
             return corrupt("kv", "does not lie at a multiple of 64 KiB");
         DW_ASSIGN(s_.blocks, s_.refs.adopt(image_->fd(), s_.image_kv.file_offset, count));
         for (uint32_t i = 0; i < count; ++i) s_.unverified.push_back(i);
+        s_.from_image = true;
         s_.image = image_;
         s_.image_what = what("kv");
         return {};
@@ -152,12 +153,13 @@ class Thaw {
 }  // namespace
 
 Result<Session::Restored> Session::restore(uint32_t id, const model::Model& model, compute::Engine& engine,
-                                           BlockRefs& refs, std::shared_ptr<const file::SectionReader> image) {
+                                           BlockRefs& refs, std::shared_ptr<const file::SectionReader> image,
+                                           const std::optional<TrustDomain>& domain) {
     DW_ASSIGN(Frozen frozen, read_frozen(id, *image));
     const bool same =
         frozen.compute_identity == model.compute_identity() && frozen.text_identity == model.text_identity();
     Restored out;
-    out.session = std::make_unique<Session>(model, engine, refs);
+    out.session = std::make_unique<Session>(model, engine, refs, domain);
     Thaw thaw(id, std::move(image), *out.session->state_, std::move(frozen));
     if (same) {
         DW_TRY(thaw.same_model());

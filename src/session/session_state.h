@@ -49,6 +49,12 @@ struct Session::State {
     std::vector<uint32_t> tokens;
     uint32_t computed = 0;
     std::vector<compute::BlockId> blocks;
+    // Of the beginning that it shares: the key before the first block (nullopt: it shares nothing), and of each full
+    // block of computed tokens, all of which this node computed. An image's KV is nobody's word but the image's: with
+    // that, and with what was computed from it, nothing is shared.
+    std::optional<PrefixKey> prefix_root;
+    std::vector<PrefixKey> prefix_keys;
+    bool from_image = false;
     compute::Logits logits;
     std::vector<Part> parts;
     Tail tail = Tail::kClosed;
@@ -88,6 +94,10 @@ struct Session::State {
     // KV of the first `count` tokens only; logits go.
     Result<void> truncate(uint32_t count);
     void drop_blocks(uint32_t keep);
+    // The key of full block prefix_keys.size().
+    PrefixKey next_prefix_key() const;
+    // Full blocks that are new can be found by others.
+    void publish_prefix();
     // Everything is pending again.
     void forget_computed();
 

@@ -17,8 +17,25 @@ void Session::State::drop_blocks(uint32_t keep) {
     if (unverified.empty()) image.reset();
 }
 
+PrefixKey Session::State::next_prefix_key() const {
+    const size_t at = prefix_keys.size() * kBlockTokens;
+    return prefix_key(at == 0 ? *prefix_root : prefix_keys.back(), std::span(tokens).subspan(at, kBlockTokens));
+}
+
+void Session::State::publish_prefix() {
+    if (!prefix_root || from_image) return;
+    while (prefix_keys.size() < computed / kBlockTokens) {
+        const PrefixKey key = next_prefix_key();
+        compute::BlockId& block = blocks[prefix_keys.size()];
+        block = refs.publish_prefix(key, block);
+        prefix_keys.push_back(key);
+    }
+}
+
 void Session::State::forget_computed() {
     drop_blocks(0);
+    prefix_keys.clear();
+    from_image = false;
     computed = 0;
     logits = {};
 }
@@ -59,7 +76,10 @@ Result<void> Session::State::check_intact() const {
 
 Result<void> Session::State::own_block(uint32_t index, uint32_t rows) {
     DW_TRY(verify_block(index));
-    if (!refs.shared(blocks[index])) return {};
+    if (!refs.shared(blocks[index])) {
+        refs.forget_prefix(blocks[index]);
+        return {};
+    }
     DW_ASSIGN(const compute::BlockId copy, refs.allocate());
     refs.pool().copy(blocks[index], copy, rows);
     auto intact = refs.pool().check_intact(blocks[index]);
@@ -78,8 +98,27 @@ Result<void> Session::State::truncate(uint32_t count) {
     }
     drop_blocks(blocks_for(count));
     computed = count;
+    prefix_keys.resize(std::min<size_t>(prefix_keys.size(), count / kBlockTokens));
+    if (count == 0) from_image = false;
     logits = {};
     return {};
+}
+
+uint32_t Session::reuse() {
+    State& s = *state_;
+    drop_plan();
+    const uint32_t before = s.computed;
+    if (!s.prefix_root || s.from_image || before % kBlockTokens != 0 || s.engine.failure()) return 0;
+    while (s.tokens.size() - s.computed > kBlockTokens) {
+        const PrefixKey key = s.next_prefix_key();
+        const auto block = s.refs.take_prefix(key);
+        if (!block) break;
+        s.blocks.push_back(*block);
+        s.prefix_keys.push_back(key);
+        s.computed += kBlockTokens;
+    }
+    if (s.computed > before) s.logits = {};
+    return s.computed - before;
 }
 
 Result<std::optional<compute::BatchItem>> Session::plan(uint32_t max_tokens) {
@@ -133,6 +172,7 @@ Result<void> Session::commit(const compute::BatchItem& item) {
     }
     s.computed += count;
     s.logits = std::move(logits);
+    s.publish_prefix();
     return {};
 }
 
