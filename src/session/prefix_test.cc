@@ -116,6 +116,20 @@ TEST(PrefixTest, those_who_computed_the_same_at_the_same_time_hold_it_once) {
     for (const auto& session : sessions) Alone(prompt(150)).expect_same(bench, *session);
 }
 
+TEST(PrefixTest, a_conversation_that_goes_on_as_another_did_takes_that_over_too) {
+    const Bench bench = sharing_bench();
+    const auto first = told(bench, prompt(200)), second = told(bench, prompt(64));
+    compute(bench, *first);
+    compute(bench, *second);
+    EXPECT_FALSE(second->last_logits().empty());
+    ASSERT_TRUE(second->append_tokens(std::span(first->tokens()).subspan(64)).ok());
+    EXPECT_EQ(second->reuse(), 128U);
+    EXPECT_TRUE(second->last_logits().empty());  // nobody has computed those of token 191 here
+    EXPECT_EQ(compute(bench, *second), 8U);
+    EXPECT_EQ(logits_of(*second), logits_of(*first));
+    EXPECT_TRUE(kv_bytes(bench, *second) == kv_bytes(bench, *first));
+}
+
 TEST(PrefixTest, another_domain_computes_its_own) {
     const Bench bench = sharing_bench();
     const auto ours = told(bench, prompt(200));
@@ -320,6 +334,13 @@ TEST(PrefixTest, an_image_is_the_same_and_what_was_thawed_from_it_neither_gives_
     EXPECT_EQ(compute(node, *fresh), 300U);
     EXPECT_TRUE(kv_bytes(node, *fresh) == kv_bytes(node, *thawed));
     for (size_t i = 0; i < fresh->blocks().size(); ++i) EXPECT_NE(fresh->blocks()[i], thawed->blocks()[i]);
+    // Not either where its tokens end with a block.
+    const auto even = told(bench, std::span(fresh->tokens()).first(128));
+    compute(bench, *even);
+    restored = Session::restore(0, *node.model, *node.engine, *node.refs, image_of(*even, "even"), kOurs);
+    ASSERT_TRUE(restored.ok()) << restored.error().message;
+    ASSERT_TRUE(restored->session->append_tokens(std::span(fresh->tokens()).subspan(128)).ok());
+    EXPECT_EQ(restored->session->reuse(), 0U);
     // Once nothing of it is left, it is one like any other.
     ASSERT_TRUE(thawed->rewind_tokens(0).ok());
     ASSERT_TRUE(thawed->append_tokens(prompt(200)).ok());
