@@ -20,6 +20,7 @@ constexpr uint32_t kRingWarps = kMultipliers / kRings;
 constexpr uint32_t kStageWeights = 16384;   // where scales of tiles begin
 constexpr uint32_t kMostUnitBytes = 18944;  // of the records of a stage
 constexpr uint32_t kMostStages = 16;        // of both
+constexpr uint32_t kStagesComing = 2;       // on their way at once
 
 // Bytes of a super-block of a tile of rows, scales apart.
 __host__ __device__ constexpr uint32_t unit_bytes(WeightType type, ActivationKind kind) {
@@ -86,7 +87,15 @@ struct Ring {
         }
         next(kRings);
     }
-    // The lane that fetches, for both rings.
+};
+
+// The lane that fetches, for both rings. It asks for a stage when all but the last kStagesComing - 1 are there: that
+// keeps the memory busy, and what blocks ask each other does not wait behind many stages of weights.
+struct RingFeeder {
+    Ring ring;
+    uint32_t coming = 0;                     // stages on their way
+    uint32_t late_slot = 0, late_phase = 0;  // the one asked for first
+
     template <bool kRecords>
     __device__ void send(const TiledMatrix& matrix, uint32_t tile, uint64_t policy) {
         const bool tiles = !kRecords || in_tiles(matrix.type, matrix.kind);
@@ -97,13 +106,20 @@ struct Ring {
             const uint32_t units = min(most, super_blocks - sb);
             const size_t at = static_cast<size_t>(tile) * super_blocks + sb;
             const uint32_t scale_bytes = tiles ? units * kScaleRow * static_cast<uint32_t>(sizeof(uint16_t)) : 0;
-            wait_for_bytes(empty[slot], phase ^ 1);
-            expect_bytes(full[slot], units * unit + scale_bytes);
-            uint8_t* stage = stages + slot * bytes;
-            copy_once(stage, matrix.tiles + at * unit, units * unit, full[slot], policy);
+            wait_for_bytes(ring.empty[ring.slot], ring.phase ^ 1);
+            if (coming == kStagesComing) {
+                wait_for_bytes(ring.full[late_slot], late_phase);
+                if (++late_slot == ring.count) late_slot = 0, late_phase ^= 1;
+            } else {
+                ++coming;
+            }
+            expect_bytes(ring.full[ring.slot], units * unit + scale_bytes);
+            uint8_t* stage = ring.stages + ring.slot * ring.bytes;
+            copy_once(stage, matrix.tiles + at * unit, units * unit, ring.full[ring.slot], policy);
             if (tiles)
-                copy_once(stage + kStageWeights, matrix.scales + at * kScaleRow, scale_bytes, full[slot], policy);
-            next(1);
+                copy_once(stage + kStageWeights, matrix.scales + at * kScaleRow, scale_bytes, ring.full[ring.slot],
+                          policy);
+            ring.next(1);
         }
     }
 };

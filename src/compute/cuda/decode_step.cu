@@ -73,7 +73,7 @@ __device__ PhaseShare find_share(const DecodeStep& args, Phase phase) {
 // ---- the lane that fetches: all tiles of the block, in the order of the walk
 
 template <bool kRecords>
-__device__ void fetch_share(Ring& ring, const TiledMatrix* matrix, uint32_t matrices, uint64_t policy) {
+__device__ void fetch_share(RingFeeder& ring, const TiledMatrix* matrix, uint32_t matrices, uint64_t policy) {
     uint32_t tiles = 0;
     for (uint32_t i = 0; i < matrices; ++i) tiles += tiles_of(matrix[i].rows);
     const StepShare share = share_of(tiles);
@@ -86,7 +86,8 @@ __device__ void fetch_share(Ring& ring, const TiledMatrix* matrix, uint32_t matr
 }
 
 template <bool kRecords>
-__device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, Ring ring) {
+__device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, const Ring& stages) {
+    RingFeeder ring{stages};
     uint64_t policy;
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     for (uint32_t i = 0; i < args.layers; ++i) {
