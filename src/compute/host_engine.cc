@@ -77,6 +77,12 @@ struct HostEngine::Product {
     uint32_t tokens;
 };
 
+struct HostEngine::AttentionTask {
+    uint32_t first_row;
+    uint32_t first_query;  // queries of an item and KV head are numbered row by row, head by head in its group
+    uint32_t query_count;
+};
+
 void HostEngine::Buffers::hold(const DecoderSpec& spec, uint32_t want_rows) {
     fault.assign(want_rows, 0);
     if (want_rows <= rows) return;
@@ -376,13 +382,8 @@ void HostEngine::rope_and_store(uint32_t layer, std::span<const BatchItem> batch
 
 // Attention of all rows: a task takes one KV head and up to kMaxAttentionRows queries of one item that share its keys.
 void HostEngine::attend(uint32_t layer, std::span<const BatchItem> batch) {
-    struct Task {
-        uint32_t first_row;
-        uint32_t first_query;  // queries of an item and KV head are numbered row by row, head by head in its group
-        uint32_t query_count;
-    };
     const uint32_t group = spec_.heads / spec_.kv_heads;
-    std::vector<Task> tasks;
+    std::vector<AttentionTask> tasks;
     for (uint32_t first = 0; first < rows_.size();) {
         uint32_t end = first + 1;
         while (end < rows_.size() && rows_[end].item == rows_[first].item) ++end;
@@ -392,21 +393,26 @@ void HostEngine::attend(uint32_t layer, std::span<const BatchItem> batch) {
         }
         first = end;
     }
-    threads_.run(static_cast<uint32_t>(tasks.size()) * spec_.kv_heads, [&](uint32_t index) {
-        const Task& task = tasks[index / spec_.kv_heads];
-        attend_rows(layer, index % spec_.kv_heads, task.first_row, task.first_query, task.query_count, batch);
+    const auto count = static_cast<uint32_t>(tasks.size()) * spec_.kv_heads;
+    threads_.run(count, [&](uint32_t index) {
+        const uint8_t* next = nullptr;
+        if (index + 1 < count) {
+            const AttentionTask& following = tasks[(index + 1) / spec_.kv_heads];
+            next = kv_head(batch[rows_[following.first_row].item], 0, layer, (index + 1) % spec_.kv_heads);
+        }
+        attend_rows(layer, index % spec_.kv_heads, tasks[index / spec_.kv_heads], next, batch);
     });
 }
 
-void HostEngine::attend_rows(uint32_t layer, uint32_t kv_head_index, uint32_t first_row, uint32_t first_query,
-                             uint32_t query_count, std::span<const BatchItem> batch) {
+void HostEngine::attend_rows(uint32_t layer, uint32_t kv_head_index, const AttentionTask& task, const uint8_t* next,
+                             std::span<const BatchItem> batch) {
     Buffers& b = *buffers_;
     const uint32_t group = spec_.heads / spec_.kv_heads;
     AttentionRow queries[kMaxAttentionRows];
     uint32_t most_visible = 0;
-    for (uint32_t i = 0; i < query_count; ++i) {
-        const uint32_t row = first_row + (first_query + i) / group;
-        const size_t head = size_t{row} * spec_.heads + kv_head_index * group + (first_query + i) % group;
+    for (uint32_t i = 0; i < task.query_count; ++i) {
+        const uint32_t row = task.first_row + (task.first_query + i) / group;
+        const size_t head = size_t{row} * spec_.heads + kv_head_index * group + (task.first_query + i) % group;
         const uint32_t visible = rows_[row].position + 1;
         queries[i] = {.q = b.q16.data() + head * spec_.head_dim,
                       .cq = b.cq[head],
@@ -415,14 +421,14 @@ void HostEngine::attend_rows(uint32_t layer, uint32_t kv_head_index, uint32_t fi
                       .finite = true};
         most_visible = std::max(most_visible, visible);
     }
-    const BatchItem& item = batch[rows_[first_row].item];
+    const BatchItem& item = batch[rows_[task.first_row].item];
     std::vector<const uint8_t*> blocks;
     for (uint32_t position = 0; position < most_visible; position += kBlockTokens) {
         blocks.push_back(kv_head(item, position, layer, kv_head_index));
     }
-    kernels_.attention({spec_.head_dim, blocks.data(), queries, query_count});
-    for (uint32_t i = 0; i < query_count; ++i) {
-        note(first_row + (first_query + i) / group, layer, Place::kAttention, queries[i].finite);
+    kernels_.attention({spec_.head_dim, blocks.data(), queries, task.query_count, next});
+    for (uint32_t i = 0; i < task.query_count; ++i) {
+        note(task.first_row + (task.first_query + i) / group, layer, Place::kAttention, queries[i].finite);
     }
 }
 

@@ -36,6 +36,7 @@ class HostEngine final : public Engine {
   private:
     struct Buffers;  // what a pass writes between its kernels
     struct Product;  // one matrix and where its output goes
+    struct AttentionTask;
     struct Quantised;
     using KindSet = uint32_t;  // bit k: ActivationKind k
 
@@ -57,7 +58,8 @@ class HostEngine final : public Engine {
     void multiply(std::initializer_list<Product> products);
     void rope_and_store(uint32_t layer, std::span<const BatchItem> batch);
     void attend(uint32_t layer, std::span<const BatchItem> batch);
-    void attend_rows(uint32_t layer, uint32_t kv_head, uint32_t first_row, uint32_t first_query, uint32_t query_count,
+    // `next`: the keys and values of the task after this one.
+    void attend_rows(uint32_t layer, uint32_t kv_head, const AttentionTask& task, const uint8_t* next,
                      std::span<const BatchItem> batch);
     void add_to_residual();
     // Notes the first place where a row's numbers were not finite.

@@ -70,7 +70,8 @@ struct AttentionKvi {
     uint32_t head_dim;
     const uint8_t* const* blocks;  // blocks[i]: this head's part (kv.h) of the block of keys [64 i, 64 i + 64)
     AttentionRow* rows;
-    uint32_t row_count;  // at most kMaxAttentionRows
+    uint32_t row_count;             // at most kMaxAttentionRows
+    const uint8_t* next = nullptr;  // such a part that the thread will probably read next, to be asked for meanwhile
 };
 
 inline constexpr uint32_t kMaxAttentionRows = 16;

@@ -108,7 +108,8 @@ struct AttentionCase {
         for (size_t r = 0; r < cq.size(); ++r) {
             rows.push_back({&q[r * head_dim], cq[r], visible[r], &out[r * head_dim], false});
         }
-        kernels.attention({head_dim, pointers.data(), rows.data(), static_cast<uint32_t>(rows.size())});
+        kernels.attention(
+            {head_dim, pointers.data(), rows.data(), static_cast<uint32_t>(rows.size()), pointers.back()});
         for (const AttentionRow& row : rows) finite->push_back(row.finite ? 1 : 0);
         return out;
     }

@@ -4,8 +4,10 @@
 // chunk, up to four rows at a time share each register of keys and of values; VPDPWSSD multiplies pairs of 16-bit
 // numbers (two dimensions of a key, two keys of a dimension), which is why the layout of a block (kv.h) pairs them.
 //
-// The next chunk lies elsewhere in memory, where the processor does not look for it: each line that is read asks for
-// the line at its place in the next chunk, once for all rows.
+// The next chunk lies elsewhere in memory, where the processor does not look for it. Its lines are asked for while this
+// one is computed, once for all rows, in their order and a few at a time: memory is to be as busy between the products
+// as beside them, and only so many lines can be on their way at once. They go to the second-level cache: asking for
+// the first would take what waiting loads need.
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/avx512/lanes.h"
 
@@ -30,31 +32,48 @@ struct State {
     float unit;  // of the weights, times the chunk's factor
 };
 
+// What is asked for, line by line.
+class Ahead {
+  public:
+    Ahead(const uint8_t* part, size_t bytes)
+        : at_(reinterpret_cast<const char*>(part)), end_(part == nullptr ? at_ : at_ + bytes) {}
+
+    // May go past the end by fewer than `lines`.
+    void ask(uint32_t lines) {
+        if (at_ >= end_) return;
+        for (uint32_t i = 0; i < lines; ++i) _mm_prefetch(at_ + i * kLine, _MM_HINT_T1);
+        at_ += lines * kLine;
+    }
+    void ask_for_rest() {
+        for (; at_ < end_; at_ += kLine) _mm_prefetch(at_, _MM_HINT_T1);
+    }
+
+  private:
+    static constexpr size_t kLine = 64;
+    const char* at_;
+    const char* end_;
+};
+
 struct Chunk {
     const int16_t* k;
     const int16_t* v;
     const float* ks;
     const float* vs;
     uint32_t first;  // position of its first key
-    intptr_t ask;    // bytes to the next chunk; 0: nothing to ask for
 };
 
-inline void ask_for_next(const int16_t* line, intptr_t ask) {
-    if (ask != 0) _mm_prefetch(reinterpret_cast<const char*>(line) + ask, _MM_HINT_T1);
-}
-
-Chunk chunk_at(const AttentionKvi& args, uint32_t index, uint32_t most_visible) {
-    const auto address = [&](uint32_t i) { return reinterpret_cast<intptr_t>(args.blocks[i]); };
-    const bool more = (index + 1) * kBlockTokens < most_visible;
+Chunk chunk_at(const AttentionKvi& args, uint32_t index) {
     const auto* ints = reinterpret_cast<const int16_t*>(args.blocks[index]);
     const size_t count = size_t{kBlockTokens} * args.head_dim;
     const auto* scales = reinterpret_cast<const float*>(ints + 2 * count);
-    return {ints,
-            ints + count,
-            scales,
-            scales + kBlockTokens,
-            index * kBlockTokens,
-            more ? address(index + 1) - address(index) : 0};
+    return {ints, ints + count, scales, scales + kBlockTokens, index * kBlockTokens};
+}
+
+// The part to ask for while chunk `index` is computed.
+Ahead ahead_of(const AttentionKvi& args, uint32_t index, uint32_t most_visible) {
+    const bool more = (index + 1) * kBlockTokens < most_visible;
+    const size_t bytes = size_t{kBlockTokens} * (2 * args.head_dim * sizeof(int16_t) + 2 * sizeof(float));
+    return {more ? args.blocks[index + 1] : args.next, bytes};
 }
 
 uint32_t visible_in(const Chunk& chunk, const AttentionRow& row) {
@@ -74,6 +93,11 @@ void begin_row(const AttentionRow& row, uint32_t head_dim, State& state) {
     state.sum = 0.0F;
 }
 
+// total += a · b by pairs. The compiler would copy every total with each intrinsic.
+inline void add_products(__m512i& total, __m512i a, __m512i b) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(total) : "v"(a), "v"(b));
+}
+
 __m512i broadcast_pair(const int16_t* pair) {
     int32_t word = 0;
     __builtin_memcpy(&word, pair, sizeof(word));
@@ -82,8 +106,9 @@ __m512i broadcast_pair(const int16_t* pair) {
 
 // u = (256 Σ (q >> 8) k + Σ (q & 255) k) · ks of 32 keys, for Rows rows.
 template <uint32_t Rows>
-void score_half(const int16_t* k, const float* ks, intptr_t ask, uint32_t head_dim, const State* states,
-                __m512 (*u)[kQuarters], uint32_t half) {
+void score_half(const Chunk& chunk, uint32_t half, uint32_t head_dim, const State* states, Ahead& ahead,
+                __m512 (*u)[kQuarters]) {
+    const int16_t* k = chunk.k + size_t{half} * kHalf * head_dim;
     __m512i high[Rows][2];
     __m512i low[Rows][2];
 #pragma GCC unroll 4
@@ -91,18 +116,17 @@ void score_half(const int16_t* k, const float* ks, intptr_t ask, uint32_t head_d
         high[r][0] = high[r][1] = low[r][0] = low[r][1] = _mm512_setzero_si512();
     }
     for (uint32_t d = 0; d < head_dim; d += 2) {
-        ask_for_next(k + size_t{d} * kHalf, ask);
-        ask_for_next(k + size_t{d} * kHalf + 2 * kLanes, ask);
+        ahead.ask(2);
         const __m512i k0 = _mm512_loadu_si512(k + size_t{d} * kHalf);
         const __m512i k1 = _mm512_loadu_si512(k + size_t{d} * kHalf + 2 * kLanes);
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < Rows; ++r) {
             const __m512i q_high = broadcast_pair(states[r].high + d);
             const __m512i q_low = broadcast_pair(states[r].low + d);
-            high[r][0] = _mm512_dpwssd_epi32(high[r][0], k0, q_high);
-            high[r][1] = _mm512_dpwssd_epi32(high[r][1], k1, q_high);
-            low[r][0] = _mm512_dpwssd_epi32(low[r][0], k0, q_low);
-            low[r][1] = _mm512_dpwssd_epi32(low[r][1], k1, q_low);
+            add_products(high[r][0], k0, q_high);
+            add_products(high[r][1], k1, q_high);
+            add_products(low[r][0], k0, q_low);
+            add_products(low[r][1], k1, q_low);
         }
     }
 #pragma GCC unroll 4
@@ -111,7 +135,7 @@ void score_half(const int16_t* k, const float* ks, intptr_t ask, uint32_t head_d
         for (uint32_t i = 0; i < 2; ++i) {
             const __m512 sum =
                 _mm512_fmadd_ps(_mm512_set1_ps(256.0F), _mm512_cvtepi32_ps(high[r][i]), _mm512_cvtepi32_ps(low[r][i]));
-            const __m512 scale = _mm512_loadu_ps(ks + half * kHalf + i * kLanes);
+            const __m512 scale = _mm512_loadu_ps(chunk.ks + half * kHalf + i * kLanes);
             u[r][2 * half + i] = _mm512_mul_ps(sum, scale);
         }
     }
@@ -174,7 +198,7 @@ bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, 
 
 // O = fma(float(Σ weight · v), unit, O · al) for Rows rows.
 template <uint32_t Rows>
-void add_values(const int16_t* v, intptr_t ask, uint32_t head_dim, uint32_t key_pairs, const State* states,
+void add_values(const int16_t* v, uint32_t head_dim, uint32_t key_pairs, const State* states, Ahead& ahead,
                 const AttentionRow* rows) {
     for (uint32_t first = 0; first < head_dim; first += kDimTile) {
         __mmask16 mask[4];
@@ -188,17 +212,15 @@ void add_values(const int16_t* v, intptr_t ask, uint32_t head_dim, uint32_t key_
         }
         for (uint32_t pair = 0; pair < key_pairs; ++pair) {
             const int16_t* at = v + (size_t{pair} * head_dim + first) * 2;
+            ahead.ask(2);
             __m512i values[4];
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < 4; ++i) {
-                ask_for_next(at + i * 2 * kLanes, ask);
-                values[i] = _mm512_maskz_loadu_epi32(mask[i], at + i * 2 * kLanes);
-            }
+            for (uint32_t i = 0; i < 4; ++i) values[i] = _mm512_maskz_loadu_epi32(mask[i], at + i * 2 * kLanes);
 #pragma GCC unroll 4
             for (uint32_t r = 0; r < Rows; ++r) {
                 const __m512i weight = broadcast_pair(states[r].weight + 2 * pair);
 #pragma GCC unroll 4
-                for (uint32_t i = 0; i < 4; ++i) total[r][i] = _mm512_dpwssd_epi32(total[r][i], values[i], weight);
+                for (uint32_t i = 0; i < 4; ++i) add_products(total[r][i], values[i], weight);
             }
         }
 #pragma GCC unroll 4
@@ -217,7 +239,7 @@ void add_values(const int16_t* v, intptr_t ask, uint32_t head_dim, uint32_t key_
 
 // One chunk for Rows rows, at least one of which sees some of it.
 template <uint32_t Rows>
-void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
+void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states, Ahead& ahead) {
     uint32_t most_visible = 0;
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < Rows; ++r) {
@@ -225,9 +247,9 @@ void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, Sta
         most_visible = visible > most_visible ? visible : most_visible;
     }
     __m512 u[Rows][kQuarters];
-    score_half<Rows>(chunk.k, chunk.ks, chunk.ask, head_dim, states, u, 0);
+    score_half<Rows>(chunk, 0, head_dim, states, ahead, u);
     if (most_visible > kHalf) {
-        score_half<Rows>(chunk.k + size_t{kHalf} * head_dim, chunk.ks, chunk.ask, head_dim, states, u, 1);
+        score_half<Rows>(chunk, 1, head_dim, states, ahead, u);
     } else {
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < Rows; ++r) u[r][2] = u[r][3] = _mm512_setzero_ps();
@@ -235,17 +257,19 @@ void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, Sta
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < Rows; ++r) {
         const uint32_t visible = visible_in(chunk, rows[r]);
+        ahead.ask(head_dim / Rows);
         if (visible > 0 && rows[r].finite) rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible, states[r]);
     }
-    add_values<Rows>(chunk.v, chunk.ask, head_dim, (most_visible + 1) / 2, states, rows);
+    add_values<Rows>(chunk.v, head_dim, (most_visible + 1) / 2, states, ahead, rows);
 }
 
-void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
+void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states,
+                  Ahead& ahead) {
     switch (count) {
-        case 1: return attend_chunk<1>(chunk, head_dim, rows, states);
-        case 2: return attend_chunk<2>(chunk, head_dim, rows, states);
-        case 3: return attend_chunk<3>(chunk, head_dim, rows, states);
-        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states);
+        case 1: return attend_chunk<1>(chunk, head_dim, rows, states, ahead);
+        case 2: return attend_chunk<2>(chunk, head_dim, rows, states, ahead);
+        case 3: return attend_chunk<3>(chunk, head_dim, rows, states, ahead);
+        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states, ahead);
     }
 }
 
@@ -260,7 +284,8 @@ void attention(const AttentionKvi& args) {
         most_visible = args.rows[r].visible > most_visible ? args.rows[r].visible : most_visible;
     }
     for (uint32_t index = 0; index * kBlockTokens < most_visible; ++index) {
-        Chunk chunk = chunk_at(args, index, most_visible);
+        const Chunk chunk = chunk_at(args, index);
+        Ahead ahead = ahead_of(args, index, most_visible);
         for (uint32_t r = 0; r < args.row_count;) {
             // Rows that see nothing of this chunk are not merged with it: they would turn a −0 into +0.
             if (visible_in(chunk, args.rows[r]) == 0) {
@@ -270,8 +295,8 @@ void attention(const AttentionKvi& args) {
             uint32_t count = 1;
             while (count < kSharing && r + count < args.row_count && visible_in(chunk, args.rows[r + count]) > 0)
                 ++count;
-            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r);
-            chunk.ask = 0;
+            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r, ahead);
+            ahead.ask_for_rest();
             r += count;
         }
     }
