@@ -15,6 +15,10 @@ constexpr uint32_t kPassRows = 512;   // rows that share one reading of the weig
 constexpr uint32_t kLogitRows = 32;   // rows whose logits are computed together
 constexpr size_t kTaskBytes = 65536;  // weights that one task of a linear layer reads, about
 constexpr uint32_t kRowTile = 32;     // kernels work on this many rows of a matrix at once
+// Rows of a task over many tokens: kernels for tiles arrange the activations anew in every call.
+constexpr uint32_t kManyTokens = 64;
+constexpr uint32_t kManyTokensRows = 128;
+constexpr uint32_t kTasksPerThread = 4;  // of each matrix, if it has the rows
 
 }  // namespace
 
@@ -317,18 +321,22 @@ bool HostEngine::quantise_row(const float* x, uint32_t cols, KindSet kinds, uint
 
 // Multiplies the quantised rows by each matrix: all of them in one run, cut into tasks by rows of the matrices.
 void HostEngine::multiply(std::initializer_list<Product> products) {
-    const auto rows_per_task = [](const MatrixView& matrix) {
-        const auto rows = static_cast<uint32_t>(kTaskBytes / row_bytes(matrix.type, matrix.cols));
+    const auto rows_per_task = [&](const Product& product) {
+        const MatrixView& matrix = product.matrix;
+        auto rows = static_cast<uint32_t>(kTaskBytes / row_bytes(matrix.type, matrix.cols));
+        if (product.tokens >= kManyTokens) {
+            rows = std::max(rows, std::min(kManyTokensRows, matrix.rows / (kTasksPerThread * threads_.threads())));
+        }
         return std::max(rows / kRowTile, 1U) * kRowTile;
     };
-    const auto tasks_of = [&](const MatrixView& matrix) {
-        return (matrix.rows + rows_per_task(matrix) - 1) / rows_per_task(matrix);
+    const auto tasks_of = [&](const Product& product) {
+        return (product.matrix.rows + rows_per_task(product) - 1) / rows_per_task(product);
     };
     uint32_t tasks = 0;
-    for (const Product& product : products) tasks += tasks_of(product.matrix);
+    for (const Product& product : products) tasks += tasks_of(product);
     threads_.run(tasks, [&](uint32_t task) {
         const Product* product = products.begin();
-        while (task >= tasks_of(product->matrix)) task -= tasks_of((product++)->matrix);
+        while (task >= tasks_of(*product)) task -= tasks_of(*product++);
         const MatrixView& matrix = product->matrix;
         const auto kind = static_cast<uint32_t>(activation_kind(matrix.type, spec_.activation_bits));
         const Linear args{.weights = matrix.bytes.data(),
@@ -338,9 +346,9 @@ void HostEngine::multiply(std::initializer_list<Product> products) {
                           .x = buffers_->quantised[kind].view(),
                           .y = product->y,
                           .y_stride = matrix.rows};
-        const uint32_t begin = task * rows_per_task(matrix);
-        kernels_.linear[static_cast<uint32_t>(matrix.type)][kind](args, begin,
-                                                                  std::min(matrix.rows, begin + rows_per_task(matrix)));
+        const uint32_t begin = task * rows_per_task(*product);
+        const uint32_t end = std::min(matrix.rows, begin + rows_per_task(*product));
+        kernels_.linear[static_cast<uint32_t>(matrix.type)][kind](args, begin, end);
     });
 }
 

@@ -48,8 +48,8 @@ void tile_store(void* base, size_t stride) {
     }
 }
 
-template <int kSums, int kActivations, int kWeights>
-void tile_multiply() {
+template <class Weight, int kSums, int kActivations, int kWeights>
+void emulate_multiply() {
     const TileConfig& config = *emulated.config;
     const uint32_t words = config.row_bytes[kActivations] / 4;
     const bool fits = config.rows[kSums] == config.rows[kActivations] && config.rows[kWeights] == words &&
@@ -61,12 +61,22 @@ void tile_multiply() {
             std::memcpy(&sum, &emulated.bytes[kSums][m][4 * n], sizeof(sum));
             for (uint32_t i = 0; i < 4 * words; ++i) {
                 const auto a = static_cast<int8_t>(emulated.bytes[kActivations][m][i]);
-                const auto b = static_cast<int8_t>(emulated.bytes[kWeights][i / 4][4 * n + i % 4]);
+                const auto b = static_cast<Weight>(emulated.bytes[kWeights][i / 4][4 * n + i % 4]);
                 sum += static_cast<uint32_t>(a * b);
             }
             std::memcpy(&emulated.bytes[kSums][m][4 * n], &sum, sizeof(sum));
         }
     }
+}
+
+template <int kSums, int kActivations, int kWeights>
+void tile_multiply() {
+    emulate_multiply<int8_t, kSums, kActivations, kWeights>();
+}
+
+template <int kSums, int kActivations, int kWeights>
+void tile_multiply_unsigned() {
+    emulate_multiply<uint8_t, kSums, kActivations, kWeights>();
 }
 
 }  // namespace

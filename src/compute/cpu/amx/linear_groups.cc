@@ -1,8 +1,8 @@
 // Rule 3 for weights whose groups of 32 have a float scale each (Q8_0, Q4_0, Q4_1, Q5_0, Q5_1), for many tokens.
 //
-// A tile multiplies 16 tokens by 16 rows of the matrix over one group. The sums of a super-block's eight groups are
-// stored one after another; then each token runs its float chains, a row per lane, over them in the contract's order.
-// Weights are unpacked once for all tokens of the call. Few tokens are the AVX-512 kernels' work.
+// A tile multiplies 16 tokens by 16 rows of the matrix over one group. From its sums each token goes on with its float
+// chains, a row per lane, in the contract's order. Weights are unpacked once for all tokens of the call. Few tokens are
+// the AVX-512 kernels' work.
 #include "compute/cpu/amx/amx.h"
 #include "compute/cpu/amx/block.h"
 
@@ -10,74 +10,138 @@ namespace driftwood::compute::amx {
 
 namespace {
 
-using Sums = PartSums<kBlockGroups>;
-using Group = GroupOf<Isa>;
-
-// The chains of one token over a super-block, into acc.
 template <WeightType kType, ActivationKind kKind>
-__m512 add_block(const Linear& args, uint32_t token, uint32_t first, const Group* groups, uint32_t count,
-                 const Sums& high, const Sums& low, uint32_t row, __m512 acc) {
-    const size_t all = args.cols / kGroup;
-    __m512 t = _mm512_setzero_ps();
-    for (uint32_t j = 0; j < count; ++j) {
-        __m512i sum = _mm512_load_si512(high.of[j][row]);
-        if constexpr (kKind == ActivationKind::kA16) {
-            sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8), _mm512_load_si512(low.of[j][row]));
-        }
-        __m512 f = _mm512_cvtepi32_ps(sum);
-        if constexpr (kKind == ActivationKind::kA32P) {
-            f = _mm512_mul_ps(f, _mm512_set1_ps(args.x.scale[token * all + first + j]));
-        }
-        t = _mm512_fmadd_ps(groups[j].d, f, t);
-        if constexpr (Format<kType>::kHasMin) {
-            int32_t s = group_sum(args.x.high_sum + token * all * 2, first + j);
-            if constexpr (kKind == ActivationKind::kA16) {
-                s = 256 * s + group_sum(args.x.low_sum + token * all * 2, first + j);
-            }
-            t = _mm512_fmadd_ps(groups[j].m, _mm512_set1_ps(static_cast<float>(s)), t);
+struct GroupsWork {
+    using Lanes = amx::Lanes;
+    static constexpr uint32_t kTileValues = kGroup;
+    static constexpr uint32_t kBandTiles = 1;
+    static constexpr bool kMin = Format<kType>::kHasMin;
+    static constexpr uint32_t kDigits = kKind == ActivationKind::kA16 ? 2 : 1;
+    template <uint32_t kTiles>
+    static constexpr uint32_t kSteps = kTiles;  // each works on the sums of 16 rows
+
+    template <uint32_t kTiles>
+    struct Slab {
+        GroupOf<Lanes> group[kTiles][kBlockGroups];
+    };
+
+    struct Panel {
+        Plane<kGroup> plane[kDigits];
+        alignas(64) float scale[kMaxTokens];                      // of the super-block
+        alignas(64) float group_scale[kBlockGroups][kMaxTokens];  // A32P
+        alignas(64) float group_sum[kBlockGroups][kMaxTokens];    // of types with minima
+    };
+
+    template <uint32_t kTiles>
+    struct Sums {
+        alignas(64) int32_t of[kDigits][kTiles][kBlockGroups][kTokens][kRows];
+    };
+
+    template <class AnySlab>
+    static void load(const RowsOf<Lanes>& rows, uint32_t tile, uint32_t block, uint32_t values, AnySlab& slab) {
+        for (uint32_t j = 0; j < values / kGroup; ++j) {
+            Format<kType>::load(rows, block * kBlockGroups + j, slab.group[tile][j]);
         }
     }
-    if constexpr (kKind == ActivationKind::kA32P) return _mm512_add_ps(acc, t);
-    const size_t blocks = (args.cols + kSuperBlock - 1) / kSuperBlock;
-    return _mm512_fmadd_ps(t, _mm512_set1_ps(args.x.scale[token * blocks + first / kBlockGroups]), acc);
-}
 
-// Adds to acc[i], for the tokens from `first_token` on.
-template <WeightType kType, ActivationKind kKind>
-void sixteen_rows(const Linear& args, const RowsOf<Isa>& rows, uint32_t first_token, uint32_t tokens, __m512* acc) {
-    const uint32_t all = args.cols / kGroup;
-    Group groups[kBlockGroups];
-    Sums high;
-    Sums low;
-    for (uint32_t first = 0; first < all; first += kBlockGroups) {
-        const uint32_t count = all - first < kBlockGroups ? all - first : kBlockGroups;
-        for (uint32_t j = 0; j < count; ++j) Format<kType>::load(rows, first + j, groups[j]);
-        for (uint32_t i = 0; i < tokens; i += kTokens) {
-            const uint32_t left = tokens - i < kTokens ? tokens - i : kTokens;
-            const Plane plane(args.x.high, args, first_token + i, left, first * kGroup, count * kGroup);
-            multiply(plane.at(), plane.stride(), groups[0].words, sizeof(Group), count, high);
-            if constexpr (kKind == ActivationKind::kA16) {
-                const Plane low_plane(args.x.low, args, first_token + i, left, first * kGroup, count * kGroup);
-                multiply(low_plane.at(), low_plane.stride(), groups[0].words, sizeof(Group), count, low);
-            }
-            for (uint32_t t = 0; t < left; ++t) {
-                acc[i + t] =
-                    add_block<kType, kKind>(args, first_token + i + t, first, groups, count, high, low, t, acc[i + t]);
+    static void pack(const Linear& args, uint32_t first, uint32_t tokens, uint32_t block, Panel& panel) {
+        const int8_t* const digits[2] = {args.x.high, args.x.low};
+        for (uint32_t i = 0; i < kDigits; ++i) panel.plane[i].pack(digits[i], args, first, tokens, block);
+        const size_t all = args.cols / kGroup;
+        const size_t blocks = (args.cols + kSuperBlock - 1) / kSuperBlock;
+        const size_t left = all - block * kBlockGroups;
+        const uint32_t groups = left < kBlockGroups ? static_cast<uint32_t>(left) : kBlockGroups;
+        for (uint32_t t = 0; t < tokens; ++t) {
+            const size_t token = first + t;
+            const size_t at = token * all + block * kBlockGroups;
+            if constexpr (kKind != ActivationKind::kA32P) panel.scale[t] = args.x.scale[token * blocks + block];
+            for (uint32_t j = 0; (kMin || kKind == ActivationKind::kA32P) && j < groups; ++j) {
+                if constexpr (kKind == ActivationKind::kA32P) panel.group_scale[j][t] = args.x.scale[at + j];
+                if constexpr (kMin) {
+                    int32_t s = group_sum(args.x.high_sum + at * 2, j);
+                    if constexpr (kDigits == 2) s = 256 * s + group_sum(args.x.low_sum + at * 2, j);
+                    panel.group_sum[j][t] = static_cast<float>(s);
+                }
             }
         }
     }
-}
 
-template <WeightType kType, ActivationKind kKind>
-void linear(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    by_sixteen_rows<kGroup>(args, row_begin, row_end, sixteen_rows<kType, kKind>);
-}
+    template <uint32_t kStep, uint32_t kTiles, class AnyTurn>
+    static void step(const Panel& panel, const Slab<kTiles>& slab, AnyTurn* next, const AnyTurn* before) {
+        constexpr uint32_t kGroups = kBlockGroups / kTiles;
+        __m512 t[kTokens];
+#pragma GCC unroll 16
+        for (uint32_t i = 0; i < kTokens; ++i) t[i] = _mm512_setzero_ps();
+        for (uint32_t j = 0; j < kGroups; ++j) {
+            const uint32_t group = kStep * kGroups + j;
+            if (next != nullptr && group < next->at.groups) multiply<0>(panel, slab, next->at.tile, group, next->sums);
+            for (uint32_t q = j * kTiles; before != nullptr && q < (j + 1) * kTiles && q < before->at.groups; ++q) {
+                add_group(panel, before->sums, before->at.tile, kStep, q, slab.group[kStep][q], t);
+            }
+        }
+        if (before == nullptr) return;
+        float* const results = before->results[0][kStep];
+        const float* const scale = panel.scale + size_t{before->at.tile} * kTokens;
+#pragma GCC unroll 16
+        for (uint32_t i = 0; i < kTokens; ++i) {
+            float* at = results + size_t{i} * kTiles * kRows;
+            __m512 acc = _mm512_load_ps(at);
+            if constexpr (kKind == ActivationKind::kA32P) {
+                acc = _mm512_add_ps(acc, t[i]);
+            } else {
+                acc = _mm512_fmadd_ps(t[i], _mm512_set1_ps(scale[i]), acc);
+            }
+            _mm512_store_ps(at, acc);
+        }
+    }
+
+  private:
+    template <uint32_t kDigit, uint32_t kTiles>
+    [[gnu::always_inline]] static void multiply(const Panel& panel, const Slab<kTiles>& slab, uint32_t tile,
+                                                uint32_t group, Sums<kTiles>& sums) {
+        constexpr int kFirst = 2 * kDigit;
+        constexpr size_t kStride = sizeof(sums.of[0][0][0][0]);
+        tile_load<4 + kDigit>(panel.plane[kDigit].of[tile][group], kGroup);
+        tile_load<6>(slab.group[0][group].words, sizeof(__m512i));
+        tile_zero<kFirst>();
+        tile_multiply<kFirst, 4 + kDigit, 6>();
+        tile_store<kFirst>(sums.of[kDigit][0][group], kStride);
+        if constexpr (kTiles == 2) {
+            tile_load<7>(slab.group[1][group].words, sizeof(__m512i));
+            tile_zero<kFirst + 1>();
+            tile_multiply<kFirst + 1, 4 + kDigit, 7>();
+            tile_store<kFirst + 1>(sums.of[kDigit][1][group], kStride);
+        }
+        if constexpr (kDigit + 1 < kDigits) multiply<kDigit + 1>(panel, slab, tile, group, sums);
+    }
+
+    // One link of each token's chain.
+    template <uint32_t kTiles>
+    [[gnu::always_inline]] static void add_group(const Panel& panel, const Sums<kTiles>& sums, uint32_t tile,
+                                                 uint32_t side, uint32_t j, const GroupOf<Lanes>& group,
+                                                 __m512 t[kTokens]) {
+        const float* const scale = panel.group_scale[j] + size_t{tile} * kTokens;
+        const float* const group_sum = panel.group_sum[j] + size_t{tile} * kTokens;
+        const __m512 d = group.d;
+#pragma GCC unroll 16
+        for (uint32_t i = 0; i < kTokens; ++i) {
+            __m512i sum = _mm512_load_si512(sums.of[0][side][j][i]);
+            if constexpr (kDigits == 2) {
+                sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8), _mm512_load_si512(sums.of[1][side][j][i]));
+            }
+            __m512 f = _mm512_cvtepi32_ps(sum);
+            if constexpr (kKind == ActivationKind::kA32P) f = _mm512_mul_ps(f, _mm512_set1_ps(scale[i]));
+            t[i] = _mm512_fmadd_ps(d, f, t[i]);
+            if constexpr (kMin) t[i] = _mm512_fmadd_ps(group.m, _mm512_set1_ps(group_sum[i]), t[i]);
+        }
+    }
+};
 
 // The kernel of `kNarrow` or of 16-bit activations.
 template <WeightType kType, ActivationKind kNarrow>
 LinearKernel of(ActivationKind kind) {
-    if (kind == kNarrow) return linear<kType, kNarrow>;
-    return kind == ActivationKind::kA16 ? linear<kType, ActivationKind::kA16> : nullptr;
+    if (kind == kNarrow) return multiply_all<GroupsWork<kType, kNarrow>>;
+    return kind == ActivationKind::kA16 ? multiply_all<GroupsWork<kType, ActivationKind::kA16>> : nullptr;
 }
 
 }  // namespace

@@ -65,6 +65,12 @@ template <int kSums, int kActivations, int kWeights>
     asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kActivations), "i"(kWeights));
 }
 
+// sums += activations · weights, the weights without sign.
+template <int kSums, int kActivations, int kWeights>
+[[maybe_unused]] inline void tile_multiply_unsigned() {
+    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kActivations), "i"(kWeights));
+}
+
 }  // namespace
 }  // namespace driftwood::compute::amx
 

@@ -1,5 +1,5 @@
-// What AVX-512 brings to compute/cpu/weight_lanes.h for the tiles: 16 rows of a matrix, unpacked to the bytes with sign
-// that TDPBSSD multiplies. Internal linkage (see cpu/README.md).
+// What AVX-512 brings to compute/cpu/weight_lanes.h for the tiles: 16 rows of a matrix, unpacked to the bytes that
+// tiles multiply, with or without sign. Internal linkage (see cpu/README.md).
 #pragma once
 
 #include <immintrin.h>
@@ -10,12 +10,13 @@ namespace driftwood::compute::amx {
 
 namespace {
 
-struct Isa {
+template <bool kSigned>
+struct LanesOf {
     static constexpr uint32_t kRows = 16;
-    static constexpr bool kSignedBytes = true;
+    static constexpr bool kSignedBytes = kSigned;
     using Int = __m512i;
     using Float = __m512;
-    using Rows = RowsOf<Isa>;
+    using Rows = RowsOf<LanesOf>;
 
     static Int set(int32_t x) { return _mm512_set1_epi32(x); }
     static Int both(Int a, Int b) { return _mm512_and_si512(a, b); }
@@ -58,6 +59,7 @@ struct Isa {
         out[3] = _mm512_unpackhi_epi64(c, d);
     }
 };
+using Lanes = LanesOf<true>;
 
 }  // namespace
 }  // namespace driftwood::compute::amx
