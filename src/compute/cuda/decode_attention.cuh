@@ -12,7 +12,7 @@ namespace driftwood::compute::cuda {
 constexpr uint32_t kChunkGroups = 2;
 constexpr uint32_t kGroupWarps = kMultipliers / kChunkGroups;
 constexpr uint32_t kMostChunkUnits = 256;  // chunks of heads of one block
-constexpr uint32_t kMergeLoads = 16;       // chunks whose sums are on their way together
+constexpr uint32_t kMergeLoads = 24;       // chunks whose sums are on their way together
 
 // A chunk of a KV head that the block attends to: where it begins in layer 0.
 struct ChunkUnit {
@@ -114,9 +114,9 @@ struct ChunkWalk {
                     publish(to + 1, static_cast<uint32_t>(sums.y), tag);
                 });
             sync();
-            if (i + kChunkGroups < units) load(i + kChunkGroups, layer);
+            const bool more = i + kChunkGroups < units;
+            load(more ? i + kChunkGroups : group_of_warps, more ? layer : layer + 1);
         }
-        if (group_of_warps < units) load(group_of_warps, layer + 1);
     }
 };
 
@@ -165,14 +165,12 @@ __device__ void merge_dims(const DecodeStep& args, MergeFactors* factors, uint32
     publish(args.exchange.attended + head * kHeadDim + first_dim + lane, value, tag);
 }
 
-// The block's share of all layers' merges, by a warp that does nothing else meanwhile.
+// The block's share of a layer's merges.
 template <uint32_t kHeadDim>
-__device__ void merge_heads(const DecodeStep& args, MergeFactors* factors) {
+__device__ void merge_heads(const DecodeStep& args, MergeFactors* factors, uint32_t tag) {
     constexpr uint32_t kPieces = kHeadDim / 32;
-    for (uint32_t layer = 0; layer < args.layers; ++layer) {
-        for (uint32_t i = blockIdx.x; i < args.heads * kPieces; i += gridDim.x) {
-            merge_dims<kHeadDim>(args, factors, i / kPieces, i % kPieces * 32, args.tag + layer);
-        }
+    for (uint32_t i = blockIdx.x; i < args.heads * kPieces; i += gridDim.x) {
+        merge_dims<kHeadDim>(args, factors, i / kPieces, i % kPieces * 32, tag);
     }
 }
 

@@ -1,10 +1,9 @@
 // Rules 2, 3 and 4 for one token inside a block of the persistent kernel: activations, made by every block for itself,
 // and the products of its tiles of rows with them.
 //
-// One token fills one column of eight of an mma. So a super-block in tiles goes through eight of them, one for each
-// group, with the token's values in column j for group j and zeros elsewhere: the accumulators end up with all eight
-// groups' sums, and the float chain over groups is one lane's work for a row. Records go through multiply.cuh, every
-// column being the token's.
+// One token would fill one column of eight of an mma, which takes its time whatever it is for: tiles go through sums of
+// four products, a lane having two rows and two groups. Records go through multiply.cuh, every column being the
+// token's.
 #pragma once
 
 #include "compute/constants.h"
@@ -16,24 +15,26 @@
 
 namespace driftwood::compute::cuda {
 
+// Types of a model's weights, as far as they are known where the kernel is compiled: code that a layer does not run
+// keeps other code out of the caches.
+enum class StepTypes : uint8_t { kQ4_0, kQ8_0, kAny };
+
 constexpr uint32_t kRoundUnits = 64;  // super-blocks of tiles between two meetings of the warps
 constexpr uint32_t kMultiplyThreads = kMultipliers * 32;
-constexpr uint32_t kBlocksAtOnce = 2;  // super-blocks of activations that a warp makes together
-constexpr uint32_t kMostNormBlocks = kMultipliers * kBlocksAtOnce;
+constexpr uint32_t kMostNormBlocks = 32;
 constexpr uint32_t kMostCols = 16384;  // so that a tile is at most a round
 
 // The warps that multiply.
 __device__ inline void meet() { asm volatile("bar.sync 1, %0;" ::"n"(kMultiplyThreads) : "memory"); }
 
 struct LinearScratch {
-    int32_t sums[kMultipliers][2][kTileRows * 8];
     float part[2][kRoundUnits * kTileRows];
 };
 
 // What a warp of a block works with.
 struct Worker {
     uint32_t warp, lane;
-    uint32_t* q;       // activations: [group][digit][8] words
+    uint32_t* q;       // activations: for records [group][digit][8] words, for tiles as keep_super_block says
     float* scale;      // [super-block], or of A32P [group]
     float* block_sum;  // [kMostNormBlocks]
     LinearScratch* scratch;
@@ -48,12 +49,18 @@ struct Worker {
 };
 
 // A super-block becomes the block's activations; value j of a lane is of group j. As quantise_super_block, but each
-// lane puts its own bytes where they belong: the low byte of x + kRoundMagic is that of the integer. Of A256, the scale
-// is taken as much smaller as operands are larger (linear.cuh, records.cuh have it in the weights' scale): `tiles`.
+// lane puts its own bytes where they belong: the low byte of x + kRoundMagic is that of the integer. For tiles,
+// words are where multiply_tile wants them: [t][pair of groups][group of it][half of the columns] for columns 4 t… of
+// each half, the pairs swapped by twos where t is 2 or 3, so that lanes with different t meet no bank twice. Of A256,
+// the scale is taken as much smaller as operands are larger (linear.cuh, records.cuh have it in the weights' scale):
+// `tiles`.
 __device__ inline bool keep_super_block(const Worker& w, ActivationKind kind, bool tiles, uint32_t sb,
                                         const float (&x)[8]) {
     const bool digits = kind == ActivationKind::kA16;
-    auto* to = reinterpret_cast<uint8_t*>(w.q) + sb * kSuperBlock * (digits ? 2 : 1) + w.lane;
+    auto* to = reinterpret_cast<uint8_t*>(w.q) + sb * kSuperBlock * (digits ? 2 : 1);
+    to += tiles ? w.lane % 16 / 4 * 64 + w.lane / 16 * 4 + w.lane % 4 : w.lane;
+    const uint32_t stride = tiles ? 8 : kGroup;  // of groups
+    const uint32_t swap = tiles ? w.lane % 16 / 8 * 16 : 0;
     uint32_t most = 0;
     if (kind == ActivationKind::kA32P) {
 #pragma unroll
@@ -63,7 +70,7 @@ __device__ inline bool keep_super_block(const Worker& w, ActivationKind kind, bo
             const bool zero = largest < __float_as_uint(kTiny);
             const int32_t e = static_cast<int32_t>(largest >> 23) - 127 - 6;
             const int32_t q = min(max(round_int(__fmul_rn(x[j], power_of_two(-e))), -kMaxA8), kMaxA8);
-            to[j * kGroup] = static_cast<uint8_t>(zero ? 0 : q);
+            to[(j * stride) ^ swap] = static_cast<uint8_t>(zero ? 0 : q);
             if (w.lane == j) w.scale[sb * 8 + j] = zero ? 0.0F : power_of_two(e);
         }
         return most < kInfinityBits;
@@ -89,7 +96,7 @@ __device__ inline bool keep_super_block(const Worker& w, ActivationKind kind, bo
     const float to_integer = zero ? 0.0F : __fdiv_rn(kRange, largest);
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) {
-        to[j * kGroup] = static_cast<uint8_t>(round_int(__fmul_rn(x[j], to_integer)));
+        to[(j * stride) ^ swap] = static_cast<uint8_t>(round_int(__fmul_rn(x[j], to_integer)));
     }
     // A sixteenth: a power of two passes through every rounding.
     const float scale = zero ? 0.0F : __fdiv_rn(largest, kRange);
@@ -97,9 +104,11 @@ __device__ inline bool keep_super_block(const Worker& w, ActivationKind kind, bo
     return most < kInfinityBits;
 }
 
-// What a phase multiplies: n values of an exchange, after RMSNorm where there is a weight.
+// What a phase multiplies: n values of an exchange, after RMSNorm where there is a weight; where there are scales,
+// words of activations that share_super_block has made of them.
 struct Inputs {
     const uint64_t* from;
+    const uint64_t* scales;
     uint32_t tag;
     uint32_t n;
     const float* weight;  // with n at most kMostNormBlocks super-blocks
@@ -108,130 +117,193 @@ struct Inputs {
     uint32_t code;
 };
 
-// A warp fetches two super-blocks at once and goes through them one after the other with the same code: what a block
-// runs once a layer had better be short, or it comes from memory each time.
+__device__ inline uint32_t activation_words(const Inputs& in) {
+    return super_blocks_of(in.n) * (in.kind == ActivationKind::kA16 ? 128 : 64);
+}
+__device__ inline uint32_t scales_of(const Inputs& in) {
+    return super_blocks_of(in.n) * (in.kind == ActivationKind::kA32P ? 8 : 1);
+}
+
+// Values of one super-block, value j of a lane of group j.
+template <bool kOneFirst>
+__device__ inline void fetch_super_block(const Inputs& in, uint32_t sb, uint32_t lane, float (&x)[8]) {
+    const uint32_t at = sb * kSuperBlock + lane;
+    uint32_t bits[8];
+    fetch<kOneFirst>(
+        in.tag, [&](uint32_t j) { return at + j * kGroup < in.n ? in.from + at + j * kGroup : nullptr; }, bits);
+#pragma unroll
+    for (uint32_t j = 0; j < 8; ++j) x[j] = __uint_as_float(bits[j]);
+}
+
+// Every block makes all activations for itself, a warp every sixteenth super-block. What a warp has of more than one is
+// fetched again, rather than that two are held: what a block runs once a layer had better be short, or it comes from
+// memory each time.
 __device__ inline void make_activations(const Worker& w, const Inputs& in, float eps) {
-    constexpr uint32_t kValues = kBlocksAtOnce * 8;
     const uint32_t blocks = super_blocks_of(in.n);
-    for (uint32_t first = 0; first < blocks; first += kMostNormBlocks) {
-        const uint32_t at = (first + w.warp) * kSuperBlock + w.lane;
-        const auto offset = [](uint32_t i) { return i / 8 * kMultipliers * kSuperBlock + i % 8 * kGroup; };
-        float factor_of[8];
-        const auto hold_factors = [&](uint32_t begin) {
+    const bool again = blocks > kMultipliers;
+    float x[8], factor_of[8];
+    const auto hold_factors = [&](uint32_t sb) {
 #pragma unroll
-            for (uint32_t j = 0; j < 8; ++j) {
-                const uint32_t i = begin + j * kGroup;
-                factor_of[j] = in.weight != nullptr && i < in.n ? in.weight[i] : 0.0F;
-            }
-        };
-        hold_factors(at);
-        uint32_t bits[kValues];
-        fetch<true>(
-            in.tag, [&](uint32_t i) { return at + offset(i) < in.n ? in.from + at + offset(i) : nullptr; }, bits);
-        float x[kValues];
-#pragma unroll
-        for (uint32_t i = 0; i < kValues; ++i) x[i] = __uint_as_float(bits[i]);
+        for (uint32_t j = 0; j < 8; ++j) {
+            const uint32_t i = sb * kSuperBlock + w.lane + j * kGroup;
+            factor_of[j] = in.weight != nullptr && i < in.n ? in.weight[i] : 0.0F;
+        }
+    };
+    hold_factors(w.warp);
+#pragma unroll 1
+    for (uint32_t sb = w.warp; sb < blocks; sb += kMultipliers) {
+        fetch_super_block<true>(in, sb, w.lane, x);
+        if (in.weight == nullptr) continue;
+        const float sum = warp_squares(x);
+        if (w.lane == 0) w.block_sum[sb] = sum;
+    }
+    meet();  // nobody uses the activations before these any more
+    bool finite = true;
+    const float factor = in.weight != nullptr ? norm_factor(w.block_sum, in.n, eps, finite) : 0.0F;
+#pragma unroll 1
+    for (uint32_t sb = w.warp; sb < blocks; sb += kMultipliers) {
+        if (again) {
+            fetch_super_block<false>(in, sb, w.lane, x);
+            hold_factors(sb);
+        }
         if (in.weight != nullptr) {
 #pragma unroll
-            for (uint32_t b = 0; b < kBlocksAtOnce; ++b) {
-                const uint32_t block = b * kMultipliers + w.warp;
-                if (block >= blocks) break;
-                float value[8];
-#pragma unroll
-                for (uint32_t j = 0; j < 8; ++j) value[j] = x[b * 8 + j];
-                const float sum = warp_squares(value);
-                if (w.lane == 0) w.block_sum[block] = sum;
-            }
+            for (uint32_t j = 0; j < 8; ++j) x[j] = __fmul_rn(__fmul_rn(x[j], factor), factor_of[j]);
         }
-        if (first == 0) meet();  // nobody uses the activations before these any more
-        bool finite = true;
-        const float factor = in.weight != nullptr ? norm_factor(w.block_sum, in.n, eps, finite) : 0.0F;
-#pragma unroll 1
-        for (uint32_t block = first + w.warp; block < min(blocks, first + kMostNormBlocks); block += kMultipliers) {
-            float value[8];
-#pragma unroll
-            for (uint32_t j = 0; j < 8; ++j) {
-                value[j] = in.weight != nullptr ? __fmul_rn(__fmul_rn(x[j], factor), factor_of[j]) : x[j];
-                x[j] = x[8 + j];
-            }
-            finite &= keep_super_block(w, in.kind, in.tiles, block, value);
-            hold_factors(at + kMultipliers * kSuperBlock);
-        }
-        w.note(finite, in.code);
+        finite &= keep_super_block(w, in.kind, in.tiles, sb, x);
     }
+    w.note(finite, in.code);
     meet();
 }
 
-// What the warp will want of a norm's weights, nearer: by the time they are read, the stream of weights has driven them
-// out of the caches.
-__device__ inline void prefetch_norm(const Worker& w, const float* weight, uint32_t n) {
-    for (uint32_t i = w.warp * kSuperBlock + w.lane; i < n; i += kMultiplyThreads * 8) {
+// One warp makes a super-block's activations for all blocks, where there are too many values for every block to make
+// all of them. w.q and w.scale have room for one super-block.
+__device__ inline void share_super_block(const Worker& w, const Inputs& in, uint32_t sb, uint64_t* words,
+                                         uint64_t* scales) {
+    float x[8];
+    fetch_super_block<true>(in, sb, w.lane, x);
+    w.note(keep_super_block(w, in.kind, in.tiles, 0, x), in.code);
+    __syncwarp();
+    const uint32_t count = in.kind == ActivationKind::kA16 ? 128 : 64;
+    for (uint32_t i = w.lane; i < count; i += 32) publish(words + sb * count + i, w.q[i], in.tag);
+    const uint32_t groups = in.kind == ActivationKind::kA32P ? 8 : 1;
+    if (w.lane < groups) publish(scales + sb * groups + w.lane, w.scale[w.lane], in.tag);
+    __syncwarp();
+}
+
+// Activations that others have made.
+__device__ inline void take_activations(const Worker& w, const Inputs& in) {
+    constexpr uint32_t kWords = 4;  // of a thread, at once
+    const uint32_t words = activation_words(in);
+    const uint32_t scales = scales_of(in);
+    static_assert(kMostCols / kGroup <= kMultiplyThreads);
+    uint32_t first = threadIdx.x;
+    do {
+        uint32_t bits[kWords + 1];
+        fetch<true>(
+            in.tag,
+            [&](uint32_t i) -> const uint64_t* {
+                if (i == kWords) return first < scales ? in.scales + first : nullptr;
+                return first + i * kMultiplyThreads < words ? in.from + first + i * kMultiplyThreads : nullptr;
+            },
+            bits);
+        if (first == threadIdx.x) {
+            meet();  // nobody uses the activations before these any more
+            if (first < scales) w.scale[first] = __uint_as_float(bits[kWords]);
+        }
 #pragma unroll
-        for (uint32_t j = 0; j < 8; ++j) {
-            if (i + j * kGroup < n) asm volatile("prefetch.global.L1 [%0];" ::"l"(weight + i + j * kGroup));
+        for (uint32_t i = 0; i < kWords; ++i) {
+            if (first + i * kMultiplyThreads < words) w.q[first + i * kMultiplyThreads] = bits[i];
+        }
+        first += kWords * kMultiplyThreads;
+    } while (first < words);
+    meet();
+}
+
+// A norm's weights, nearer: by the time they are read, the stream of weights has driven them out of the caches.
+__device__ inline void prefetch_norm(const float* weight, uint32_t n) {
+    constexpr uint32_t kLine = 32;
+    for (uint32_t i = threadIdx.x * kLine; i < n; i += kMultiplyThreads * kLine) {
+        asm volatile("prefetch.global.L1 [%0];" ::"l"(weight + i));
+    }
+}
+
+// Sums of two groups over their columns, for two rows: [row g or g + 8][group of a pair].
+struct PairSums {
+    int32_t sum[2][2];
+};
+
+// From lane 4 g + t's 16 bytes of a pair of groups, and the activations for them.
+template <WeightType kType>
+__device__ void add_columns(const uint8_t* weights, uint32_t at, const uint4& q, PairSums& to) {
+    const uint32_t columns[2][2] = {{q.x, q.y}, {q.z, q.w}};
+#pragma unroll
+    for (uint32_t j = 0; j < 2; ++j) {
+        constexpr uint32_t kStep = kGroupsPerLoad<kType> == 2 ? 0 : kTileBytes;
+        const uint4 tile = *reinterpret_cast<const uint4*>(weights + at + j * kStep);
+        uint32_t a[4];  // rows g and g + 8 of the left half, then of the right
+        operand<kType>(tile, kStep == 0 ? j : 0, a);
+#pragma unroll
+        for (uint32_t i = 0; i < 4; ++i) {
+            int32_t& sum = to.sum[i % 2][j];
+            sum = __dp4a(static_cast<int32_t>(a[i]), static_cast<int32_t>(columns[j][i / 2]), sum);
         }
     }
 }
 
-// Word of a row's sums: the halves of rows 4 to 7 of eight are swapped, so that reading a row's eight meets no bank
-// twice.
-__device__ inline uint32_t sum_word(uint32_t row, uint32_t group) { return row * 8 + (group ^ (row & 4U)); }
-
-// The integer sums of the groups of one tile and super-block, to `sums` as sum_word says.
+// Rule 3's t of one tile and super-block, without A256's scale. Lane 8 p + g sums up groups 2 p and 2 p + 1 of rows g
+// and g + 8; the chain over groups goes from lane to lane. Lanes 24 + g return both rows' t.
 template <WeightType kType>
-__device__ void sum_groups(const Worker& w, const uint8_t* weights, uint32_t sb, int32_t* sums) {
-    const uint32_t* q = w.q + sb * 64 + w.lane / 4 * 8 + w.lane % 4;
-    const uint32_t left = q[0];
-    const uint32_t right = q[4];
-    int32_t even[4] = {}, odd[4] = {};
+__device__ float2 multiply_tile(const Worker& w, const uint8_t* weights, const uint8_t* scales, uint32_t sb) {
+    const uint32_t pair = w.lane / 8;
+    const uint32_t g = w.lane % 8;
+    PairSums sums{};
 #pragma unroll
-    for (uint32_t load = 0; load < 8 / kGroupsPerLoad<kType>; ++load) {
-        const uint4 tile = *reinterpret_cast<const uint4*>(weights + load * kTileBytes + w.lane * 16);
+    for (uint32_t i = 0; i < 4; ++i) {
+        const uint32_t t = (i + g / 2) % 4;  // lanes with different g meet no bank twice
+        const uint4 q = *reinterpret_cast<const uint4*>(w.q + sb * 64 + t * 16 + (pair ^ t / 2) * 4);
+        add_columns<kType>(weights, pair * 2 * tile_bytes(kType) + g * 64 + t * 16, q, sums);
+    }
+    float f[2][2];
+    __half2 d[2];
+    float2 s = {1.0F, 1.0F};
+    constexpr bool kGroups = kind_of(kType) == ActivationKind::kA32P;
+    if constexpr (kGroups) s = *reinterpret_cast<const float2*>(w.scale + sb * 8 + pair * 2);
 #pragma unroll
-        for (uint32_t i = 0; i < kGroupsPerLoad<kType>; ++i) {
-            const uint32_t j = load * kGroupsPerLoad<kType> + i;
-            uint32_t a[4];
-            operand<kType>(tile, i, a);
-            mma_s8s8(j % 2 == 0 ? even : odd, a, w.lane / 4 == j ? left : 0, w.lane / 4 == j ? right : 0);
+    for (uint32_t i = 0; i < 2; ++i) {
+        d[i] = *reinterpret_cast<const __half2*>(scales + (g + i * 8) * 16 + pair * 4);
+#pragma unroll
+        for (uint32_t j = 0; j < 2; ++j) {
+            f[i][j] = static_cast<float>(sums.sum[i][j]);
+            if constexpr (kGroups) f[i][j] = __fmul_rn(f[i][j], j == 0 ? s.x : s.y);
         }
     }
-    const uint32_t g = w.lane / 4;
-    const uint32_t t = w.lane % 4;
-    *reinterpret_cast<int2*>(sums + sum_word(g, 2 * t)) = {even[0] + odd[0], even[1] + odd[1]};
-    *reinterpret_cast<int2*>(sums + sum_word(g + 8, 2 * t)) = {even[2] + odd[2], even[3] + odd[3]};
-}
-
-// Rule 3's t of one row and super-block from its sums and its eight f16 scales.
-template <WeightType kType>
-__device__ float chain_groups(const Worker& w, const int32_t* sums, const uint4& halves, uint32_t sb) {
-    const uint32_t row = w.lane % kTileRows;
-    int32_t sum[8];
-    *reinterpret_cast<int4*>(sum) = *reinterpret_cast<const int4*>(sums + sum_word(row, 0));
-    *reinterpret_cast<int4*>(sum + 4) = *reinterpret_cast<const int4*>(sums + sum_word(row, 4));
-    const uint32_t pairs[4] = {halves.x, halves.y, halves.z, halves.w};
-    float t = 0.0F;
+    float acc[2] = {0.0F, 0.0F};
 #pragma unroll
-    for (uint32_t j = 0; j < 8; ++j) {
-        const auto half = static_cast<uint16_t>(j % 2 == 0 ? pairs[j / 2] & 0xFFFFU : pairs[j / 2] >> 16);
-        auto f = static_cast<float>(sum[j]);
-        if constexpr (kind_of(kType) == ActivationKind::kA32P) f = __fmul_rn(f, w.scale[sb * 8 + j]);
-        t = __fmaf_rn(__half2float(__ushort_as_half(half)), f, t);
+    for (uint32_t step = 0; step < 4; ++step) {
+#pragma unroll
+        for (uint32_t i = 0; i < 2; ++i) {
+            const float before = step == 0 ? 0.0F : __shfl_up_sync(kAllLanes, acc[i], 8);
+            const float first = __fmaf_rn(__low2float(d[i]), f[i][0], before);
+            const float both = __fmaf_rn(__high2float(d[i]), f[i][1], first);
+            if (pair == step) acc[i] = both;
+        }
     }
-    return t;
+    return {acc[0], acc[1]};
 }
 
-// A row's sum over its super-blocks, from the parts of a round.
-__device__ inline float join_parts(const Worker& w, ActivationKind kind, const float* part, uint32_t super_blocks,
-                                   uint32_t tile, uint32_t row) {
-    const float* parts = part + tile * super_blocks * kTileRows + row;
-    float acc = 0.0F;
-    if (kind == ActivationKind::kA32P) {
-#pragma unroll 8
-        for (uint32_t sb = 0; sb < super_blocks; ++sb) acc = __fadd_rn(acc, parts[sb * kTileRows]);
-    } else {
-#pragma unroll 8
-        for (uint32_t sb = 0; sb < super_blocks; ++sb) {
-            acc = __fmaf_rn(parts[sb * kTileRows], w.scale[sb], acc);
+// Sums of two rows over their super-blocks, from the parts of a round.
+__device__ inline float2 join_parts(const Worker& w, ActivationKind kind, const float* first, const float* second,
+                                    uint32_t super_blocks) {
+    float2 acc = {0.0F, 0.0F};
+#pragma unroll 4
+    for (uint32_t sb = 0; sb < super_blocks; ++sb) {
+        const float a = first[sb * kTileRows];
+        const float b = second[sb * kTileRows];
+        if (kind == ActivationKind::kA32P) {
+            acc = {__fadd_rn(acc.x, a), __fadd_rn(acc.y, b)};
+        } else {
+            acc = {__fmaf_rn(a, w.scale[sb], acc.x), __fmaf_rn(b, w.scale[sb], acc.y)};
         }
     }
     return acc;
@@ -248,8 +320,8 @@ __device__ void take_stages(Worker& w, uint32_t tiles, uint32_t super_blocks, co
     const uint32_t ring = w.warp / kRingWarps;
     const uint32_t first = (w.stage + ring) % kRings;
     w.stage += stages;
-    uint32_t tile = first / tile_stages;
-    uint32_t part_of_tile = first % tile_stages;
+    uint32_t tile = first < tile_stages ? 0 : 1;
+    uint32_t part_of_tile = first - tile * tile_stages;
     for (uint32_t s = first; s < stages; s += kRings) {
         const uint8_t* stage = w.ring.wait();
         const uint32_t i = w.warp % kUnits;
@@ -261,35 +333,18 @@ __device__ void take_stages(Worker& w, uint32_t tiles, uint32_t super_blocks, co
     }
 }
 
-// A round of tiles, their parts into `part`. Two super-blocks together keep all lanes of a warp busy with the rows'
-// chains.
+// A round of tiles, their parts into `part`.
 template <WeightType kType>
 __device__ void multiply_tiles(Worker& w, uint32_t tiles, uint32_t super_blocks, float* part) {
-    int32_t* sums = w.scratch->sums[w.warp][0];
-    uint4 halves{};
-    uint32_t unit = 0, sb = 0;  // the lane's row's
-    uint32_t kept = 0;
-    const auto chain = [&] {
-        __syncwarp();
-        if (w.lane < kept * kTileRows) {
-            part[unit * kTileRows + w.lane % kTileRows] =
-                chain_groups<kType>(w, sums + w.lane / kTileRows * kTileRows * 8, halves, sb);
-        }
-        kept = 0;
-        __syncwarp();
-    };
     take_stages<stage_units(8 * tile_bytes(kType))>(
-        w, tiles, super_blocks, [&](uint32_t number, uint32_t block, const uint8_t* stage, uint32_t i) {
-            sum_groups<kType>(w, stage + i * 8 * tile_bytes(kType), block, sums + kept * kTileRows * 8);
-            if (w.lane / kTileRows == kept) {
-                const uint8_t* scales = stage + kStageWeights + i * kScaleRow * sizeof(uint16_t);
-                halves = *reinterpret_cast<const uint4*>(scales + w.lane % kTileRows * 16);
-                sb = block;
-                unit = number;
-            }
-            if (++kept == 2) chain();
+        w, tiles, super_blocks, [&](uint32_t number, uint32_t sb, const uint8_t* stage, uint32_t i) {
+            const uint8_t* scales = stage + kStageWeights + i * kScaleRow * sizeof(uint16_t);
+            const float2 t = multiply_tile<kType>(w, stage + i * 8 * tile_bytes(kType), scales, sb);
+            if (w.lane < 24) return;
+            float* to = part + number * kTileRows + w.lane % 8;
+            to[0] = t.x;
+            to[8] = t.y;
         });
-    if (kept > 0) chain();
 }
 
 // The same of records.
@@ -335,14 +390,18 @@ __device__ void multiply_records_of(WeightType type, Worker& w, uint32_t tiles, 
 // All tiles of the block of one phase; `emit(first tile, tiles, part)` after each round of at most `round_tiles`, by
 // all threads. matrix_of(first tile, tiles) is the matrix of these tiles; it takes so many from `tiles` that they are
 // of one type.
-template <bool kRecords, class MatrixOf, class Emit>
+template <StepTypes kTypes, class MatrixOf, class Emit>
 __device__ void multiply_phase(Worker& w, uint32_t tiles, uint32_t super_blocks, uint32_t round_tiles,
                                const MatrixOf& matrix_of, const Emit& emit) {
     for (uint32_t first = 0, count = 0; first < tiles; first += count) {
         count = min(round_tiles, tiles - first);
         const TiledMatrix& matrix = matrix_of(first, count);
         float* part = w.scratch->part[w.round++ % 2];
-        if (kRecords && !in_tiles(matrix)) {
+        if (kTypes == StepTypes::kQ4_0) {
+            multiply_tiles<WeightType::kQ4_0>(w, count, super_blocks, part);
+        } else if (kTypes == StepTypes::kQ8_0) {
+            multiply_tiles<WeightType::kQ8_0>(w, count, super_blocks, part);
+        } else if (!in_tiles(matrix)) {
             if (matrix.kind == ActivationKind::kA16) {
                 multiply_records_of<ActivationKind::kA16>(matrix.type, w, count, super_blocks, part);
             } else {

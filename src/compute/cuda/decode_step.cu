@@ -1,9 +1,10 @@
 // The persistent kernel of decode_step.h. Of each block, sixteen warps walk through the decoder, one lane of another
-// keeps weights coming, and a third merges what attention leaves and at last tells the host what is done.
+// keeps weights coming, and a third does what one warp somewhere does for all blocks: it merges what attention leaves,
+// quantises SILU(gate) · up, and at last tells the host what is done.
 //
-// A layer has six places where blocks wait for each other's words: the residual before its norms (twice), q, k and v,
-// the parts of attention, the merged heads, SILU(gate) · up. What lies between two of them every block does for itself:
-// norms and quantising by all, products for its share of the rows.
+// A layer has seven places where blocks wait for each other's words: the residual before its norms (twice), q, k and v,
+// the parts of attention, the merged heads, SILU(gate) · up and its activations. What lies between two of them every
+// block does for itself: norms and quantising by all, products for its share of the rows.
 #include "compute/cuda/decode_step.h"
 
 #include <algorithm>
@@ -46,6 +47,8 @@ struct StepShared {
     Angles<kHeadDim / 64> angles[32];
     uint32_t units, group;  // chunks that the block attends to; queries of a KV head
     MergeFactors merge[kMergeLoads];
+    uint32_t shared_q[kSuperBlock / 2];  // a super-block of activations for all blocks
+    float shared_scale[kGroupsPerSuperBlock];
     PhaseShare phase[kPhases];
     CopyBarrier full[kMostStages], empty[kMostStages];
     uint32_t fault;
@@ -70,38 +73,38 @@ __device__ PhaseShare find_share(const DecodeStep& args, Phase phase) {
             kRoundUnits / super_blocks / matrices * matrices};
 }
 
-// ---- the lane that fetches: all tiles of the block, in the order of the walk
-
-template <bool kRecords>
-__device__ void fetch_share(RingFeeder& ring, const TiledMatrix* matrix, uint32_t matrices, uint64_t policy) {
-    uint32_t tiles = 0;
-    for (uint32_t i = 0; i < matrices; ++i) tiles += tiles_of(matrix[i].rows);
-    const StepShare share = share_of(tiles);
-    for (uint32_t tile = share.begin; tile < share.end; ++tile) {
-        uint32_t local = tile;
-        uint32_t i = 0;
-        for (; local >= tiles_of(matrix[i].rows); ++i) local -= tiles_of(matrix[i].rows);
-        ring.send<kRecords>(matrix[i], local, policy);
-    }
+// What a block walks through: four phases a layer, and the last.
+__device__ uint32_t phases_of(const DecodeStep& args) { return 4 * args.layers + (args.with_logits ? 1 : 0); }
+__device__ Phase phase_of(const DecodeStep& args, uint32_t i) {
+    return i / 4 == args.layers ? Phase::kOutput : static_cast<Phase>(i % 4);
 }
 
-template <bool kRecords>
-__device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, const Ring& stages) {
+// ---- the lane that fetches: all tiles of the block, in the order of the walk
+
+template <StepTypes kTypes>
+__device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, const PhaseShare* shares,
+                              const Ring& stages) {
     RingFeeder ring{stages};
     uint64_t policy;
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    for (uint32_t i = 0; i < args.layers; ++i) {
-        const StepLayer& layer = layers[i];
-        fetch_share<kRecords>(ring, &layer.wq, 3, policy);
-        fetch_share<kRecords>(ring, &layer.wo, 1, policy);
-        const StepShare pairs = share_of(tiles_of(layer.w_gate.rows));
-        for (uint32_t tile = pairs.begin; tile < pairs.end; ++tile) {
-            ring.send<kRecords>(layer.w_gate, tile, policy);
-            ring.send<kRecords>(layer.w_up, tile, policy);
+    const uint32_t phases = phases_of(args);
+    for (uint32_t i = 0; i < phases; ++i) {
+        const Phase phase = phase_of(args, i);
+        const StepLayer& layer = layers[phase == Phase::kOutput ? 0 : i / 4];
+        const TiledMatrix* const first = phase == Phase::kQkv    ? &layer.wq
+                                         : phase == Phase::kWo   ? &layer.wo
+                                         : phase == Phase::kPair ? &layer.w_gate
+                                         : phase == Phase::kDown ? &layer.w_down
+                                                                 : &args.output;
+        const PhaseShare share = shares[static_cast<uint32_t>(phase)];
+        for (uint32_t n = 0; n < share.tiles; ++n) {
+            const bool pair = phase == Phase::kPair;
+            const TiledMatrix* matrix = first + (pair ? n % 2 : 0);
+            uint32_t tile = share.first_row / kTileRows + (pair ? n / 2 : n);
+            while (phase == Phase::kQkv && tile >= tiles_of(matrix->rows)) tile -= tiles_of((matrix++)->rows);
+            ring.send<kTypes == StepTypes::kAny>(*matrix, tile, policy);
         }
-        fetch_share<kRecords>(ring, &layer.w_down, 1, policy);
     }
-    if (args.with_logits) fetch_share<kRecords>(ring, &args.output, 1, policy);
 }
 
 // ---- the warp that tells the host
@@ -126,7 +129,7 @@ __device__ void write_note(const DecodeStep& args, uint32_t tiles) {
 __device__ void tell_host(const DecodeStep& args, const uint32_t* written, const uint32_t* fault,
                           const PhaseShare& output) {
     const uint32_t tiles = args.with_logits ? output.tiles : 0;
-    const uint32_t rounds = max((tiles + output.round_tiles - 1) / output.round_tiles, 1U);
+    const uint32_t rounds = args.in_rounds ? max((tiles + output.round_tiles - 1) / output.round_tiles, 1U) : 1;
     for (uint32_t told = 0; told < rounds;) {
         uint32_t count = 0;
         asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(count) : "r"(shared_address(written)) : "memory");
@@ -144,9 +147,11 @@ __device__ void tell_host(const DecodeStep& args, const uint32_t* written, const
 
 // ---- the walk
 
-template <bool kRecords>
+template <StepTypes kTypes>
 __device__ float embedding_value(const DecodeStep& args, uint32_t col) {
-    if (kRecords && !in_tiles(args.embedding)) return embedded_untiled(args.embedding, args.token, col);
+    if (kTypes == StepTypes::kAny && !in_tiles(args.embedding)) {
+        return embedded_untiled(args.embedding, args.token, col);
+    }
     return args.embedding.type == WeightType::kQ8_0 ? embedded<WeightType::kQ8_0>(args.embedding, args.token, col)
                                                     : embedded<WeightType::kQ4_0>(args.embedding, args.token, col);
 }
@@ -159,15 +164,23 @@ struct PhaseInLayer {
     uint32_t tag;
 };
 
-template <bool kRecords>
+template <StepTypes kTypes>
+__device__ Inputs inputs_of(const TiledMatrix& matrix, const uint64_t* from, uint32_t tag, uint32_t n,
+                            const float* norm, uint32_t code) {
+    ActivationKind kind = matrix.kind;
+    if (kTypes == StepTypes::kQ4_0) kind = ActivationKind::kA256;
+    if (kTypes == StepTypes::kQ8_0) kind = ActivationKind::kA32P;
+    return {from, nullptr, tag, n, norm, kind, kTypes != StepTypes::kAny || in_tiles(matrix), code};
+}
+
+template <StepTypes kTypes>
 __device__ PhaseInLayer phase_in_layer(const DecodeStep& args, const StepLayer* layers, uint32_t index, Phase phase) {
     const StepExchange& exchange = args.exchange;
     const uint32_t tag = args.tag + index;
     const StepLayer& layer = layers[index];
     const auto in = [&](const uint64_t* from, uint32_t from_tag, uint32_t n, const float* norm, const TiledMatrix& m,
-                        Place place) -> Inputs {
-        const ActivationKind kind = kRecords ? m.kind : kind_of(m.type);
-        return {from, from_tag, n, norm, kind, !kRecords || in_tiles(m), fault_code(index, place)};
+                        Place place) {
+        return inputs_of<kTypes>(m, from, from_tag, n, norm, fault_code(index, place));
     };
     // Of index 0: the embedding, with the tag before the first.
     switch (phase) {
@@ -180,12 +193,31 @@ __device__ PhaseInLayer phase_in_layer(const DecodeStep& args, const StepLayer* 
         case Phase::kPair:
             return {in(exchange.hidden, tag, args.d_model, layer.ffn_norm, layer.w_gate, Place::kFfnNorm),
                     &layer.w_gate, exchange.gated, tag};
-        case Phase::kDown:
-            return {in(exchange.gated, tag, args.d_ff, nullptr, layer.w_down, Place::kFeedForward), &layer.w_down,
-                    exchange.residual, tag};
+        case Phase::kDown: {
+            PhaseInLayer made = {in(exchange.gated_words, tag, args.d_ff, nullptr, layer.w_down, Place::kFeedForward),
+                                 &layer.w_down, exchange.residual, tag};
+            made.in.scales = exchange.gated_scales;
+            return made;
+        }
         default:
             return {in(exchange.residual, tag - 1, args.d_model, args.output_norm, args.output, Place::kOutputNorm),
                     &args.output, nullptr, tag};
+    }
+}
+
+// The block's share of what is done once for all blocks, layer after layer, by a warp that does nothing else meanwhile.
+template <StepTypes kTypes, uint32_t kHeadDim>
+__device__ void serve_blocks(const DecodeStep& args, const StepLayer* layers, StepShared<kHeadDim>& shared) {
+    const StepExchange& exchange = args.exchange;
+    const Worker w{0, threadIdx.x % 32, shared.shared_q, shared.shared_scale, nullptr, nullptr, &shared.fault, Ring{}};
+    for (uint32_t layer = 0; layer < args.layers; ++layer) {
+        const uint32_t tag = args.tag + layer;
+        merge_heads<kHeadDim>(args, shared.merge, tag);
+        const Inputs in = inputs_of<kTypes>(layers[layer].w_down, exchange.gated, tag, args.d_ff, nullptr,
+                                            fault_code(layer, Place::kFeedForward));
+        for (uint32_t sb = blockIdx.x; sb < super_blocks_of(args.d_ff); sb += gridDim.x) {
+            share_super_block(w, in, sb, exchange.gated_words, exchange.gated_scales);
+        }
     }
 }
 
@@ -217,39 +249,43 @@ __device__ void emit_row(const Worker& w, const DecodeStep& args, const PhaseInL
     publish(plan.to + row, value, plan.tag);
 }
 
-template <uint32_t kHeadDim, bool kRecords>
+template <uint32_t kHeadDim, StepTypes kTypes>
 __device__ void run_phase(Worker& w, const DecodeStep& args, const StepLayer* layers, uint32_t index, Phase phase,
                           StepShared<kHeadDim>& shared) {
-    const PhaseInLayer plan = phase_in_layer<kRecords>(args, layers, index, phase);
-    make_activations(w, plan.in, args.eps);
-    if (phase == Phase::kWo) prefetch_norm(w, layers[index].ffn_norm, args.d_model);
+    const PhaseInLayer plan = phase_in_layer<kTypes>(args, layers, index, phase);
     if (phase == Phase::kDown) {
-        const bool last = index + 1 == args.layers;
-        prefetch_norm(w, last ? args.output_norm : layers[index + 1].attn_norm, args.d_model);
+        take_activations(w, plan.in);
+    } else {
+        make_activations(w, plan.in, args.eps);
+    }
+    if (phase == Phase::kWo || phase == Phase::kDown) {
+        const float* norm = phase == Phase::kWo        ? layers[index].ffn_norm
+                            : index + 1 == args.layers ? args.output_norm
+                                                       : layers[index + 1].attn_norm;
+        prefetch_norm(norm, args.d_model);
     }
     const PhaseShare share = shared.phase[static_cast<uint32_t>(phase)];
     const uint32_t pair = phase == Phase::kPair ? 1 : 0;
     const auto matrix_of = [&](uint32_t first, uint32_t& count) -> const TiledMatrix& {
-        if (!kRecords || phase != Phase::kQkv) return *plan.matrix;
+        if (kTypes != StepTypes::kAny || phase != Phase::kQkv) return *plan.matrix;
         return matrix_of_qkv(args, layers[index], share.first_row / kTileRows + first, count);
     };
-    multiply_phase<kRecords>(
-        w, share.tiles, share.super_blocks, share.round_tiles, matrix_of,
-        [&](uint32_t first, uint32_t tiles, const float* part) {
-            if (phase == Phase::kOutput && first > 0) {
-                count_written(&shared.written, threadIdx.x < share.round_tiles * kTileRows);
-            }
-            const uint32_t first_row = (first >> pair) * kTileRows;
-            for (uint32_t i = threadIdx.x; i < (tiles >> pair) * kTileRows; i += kMultiplyThreads) {
-                const uint32_t tile = i / kTileRows << pair;
-                const uint32_t row = i % kTileRows;
-                const float value = join_parts(w, plan.in.kind, part, share.super_blocks, tile, row);
-                const float up =
-                    pair != 0 ? join_parts(w, plan.in.kind, part, share.super_blocks, tile + 1, row) : 0.0F;
-                emit_row(w, args, plan, phase, share.first_row + first_row + i, value, up,
-                         &shared.own[(first_row + i) % kMostOwnRows]);
-            }
-        });
+    multiply_phase<kTypes>(w, share.tiles, share.super_blocks, share.round_tiles, matrix_of,
+                           [&](uint32_t first, uint32_t tiles, const float* part) {
+                               if (phase == Phase::kOutput && first > 0 && args.in_rounds) {
+                                   count_written(&shared.written, threadIdx.x < share.round_tiles * kTileRows);
+                               }
+                               const uint32_t first_row = (first >> pair) * kTileRows;
+                               const uint32_t tile_parts = share.super_blocks * kTileRows;
+#pragma unroll 1
+                               for (uint32_t i = threadIdx.x; i < (tiles >> pair) * kTileRows; i += kMultiplyThreads) {
+                                   const float* parts = part + (i / kTileRows << pair) * tile_parts + i % kTileRows;
+                                   const float2 sums = join_parts(w, plan.in.kind, parts, parts + pair * tile_parts,
+                                                                  share.super_blocks);
+                                   emit_row(w, args, plan, phase, share.first_row + first_row + i, sums.x, sums.y,
+                                            &shared.own[(first_row + i) % kMostOwnRows]);
+                               }
+                           });
 }
 
 template <uint32_t kHeadDim>
@@ -259,7 +295,7 @@ __device__ ChunkWalk<kHeadDim> chunk_walk(const DecodeStep& args, StepShared<kHe
             shared.group, warp / kGroupWarps,       warp % kGroupWarps};
 }
 
-template <uint32_t kHeadDim, bool kRecords>
+template <uint32_t kHeadDim, StepTypes kTypes>
 __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const StepLayer* layers, float* scale,
                      uint32_t* q, const Ring& ring) {
     const uint32_t warp = threadIdx.x / 32;
@@ -281,20 +317,20 @@ __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const
     const StepShare own = share_of(tiles_of(args.d_model));
     for (uint32_t i = threadIdx.x; i < (own.end - own.begin) * kTileRows; i += kMultiplyThreads) {
         const uint32_t col = own.begin * kTileRows + i;
-        shared.own[i] = embedding_value<kRecords>(args, col);
+        shared.own[i] = embedding_value<kTypes>(args, col);
         publish(args.exchange.residual + col, shared.own[i], args.tag - 1);
     }
     meet();
     chunk_walk(args, shared).load(warp / kGroupWarps, 0);
-    const uint32_t phases = 4 * args.layers + (args.with_logits ? 1 : 0);
+    const uint32_t phases = phases_of(args);
     for (uint32_t i = 0; i < phases; ++i) {
         const uint32_t layer = i / 4;
-        const Phase phase = layer == args.layers ? Phase::kOutput : static_cast<Phase>(i % 4);
+        const Phase phase = phase_of(args, i);
         if (phase == Phase::kWo) {
             meet();  // attention works where the products did
             chunk_walk(args, shared).attend(w, layer, args.tag + layer);
         }
-        run_phase<kHeadDim, kRecords>(w, args, layers, layer, phase, shared);
+        run_phase<kHeadDim, kTypes>(w, args, layers, layer, phase, shared);
     }
     meet();
     count_written(&shared.written, args.with_logits);
@@ -307,7 +343,7 @@ struct StepMemory {
     uint32_t q_bytes;
 };
 
-template <uint32_t kHeadDim, bool kRecords>
+template <uint32_t kHeadDim, StepTypes kTypes>
 __global__ void __launch_bounds__(kStepThreads, 1)
     decode_step_kernel(const __grid_constant__ DecodeStep args, const __grid_constant__ StepMemory layout) {
     extern __shared__ __align__(128) uint8_t memory[];
@@ -334,11 +370,11 @@ __global__ void __launch_bounds__(kStepThreads, 1)
     __syncthreads();
     const uint32_t warp = threadIdx.x / 32;
     if (warp < kMultipliers) {
-        walk<kHeadDim, kRecords>(args, shared, layers, scale, q, ring);
+        walk<kHeadDim, kTypes>(args, shared, layers, scale, q, ring);
     } else if (threadIdx.x == kFetchWarp * 32) {
-        fetch_weights<kRecords>(args, layers, ring);
+        fetch_weights<kTypes>(args, layers, shared.phase, ring);
     } else if (warp == kNoteWarp) {
-        merge_heads<kHeadDim>(args, shared.merge);
+        serve_blocks<kTypes>(args, layers, shared);
         if (threadIdx.x % 32 == 0) {
             tell_host(args, &shared.written, &shared.fault, shared.phase[static_cast<uint32_t>(Phase::kOutput)]);
         }
@@ -357,8 +393,14 @@ StepMemory memory_of(const DecodePlan& plan, const DecodeStep& model) {
 
 using StepKernel = void (*)(DecodeStep, StepMemory);
 StepKernel kernel_of(const DecodePlan& plan, uint32_t head_dim) {
-    if (plan.with_records) return head_dim == 64 ? decode_step_kernel<64, true> : decode_step_kernel<128, true>;
-    return head_dim == 64 ? decode_step_kernel<64, false> : decode_step_kernel<128, false>;
+    const bool narrow = head_dim == 64;
+    switch (plan.only) {
+        case WeightType::kQ4_0:
+            return narrow ? decode_step_kernel<64, StepTypes::kQ4_0> : decode_step_kernel<128, StepTypes::kQ4_0>;
+        case WeightType::kQ8_0:
+            return narrow ? decode_step_kernel<64, StepTypes::kQ8_0> : decode_step_kernel<128, StepTypes::kQ8_0>;
+        default: return narrow ? decode_step_kernel<64, StepTypes::kAny> : decode_step_kernel<128, StepTypes::kAny>;
+    }
 }
 
 // Gives `made`, which says what the model's weights want, the blocks and their memory.
@@ -407,13 +449,14 @@ DecodePlan plan_decode_step(const DecodeStep& model, std::span<const StepLayer> 
     bool fits = fast_attention(model.head_dim, model.heads / model.kv_heads) && most_cols(model) <= kMostCols &&
                 tiles_of(std::max(model.output.rows, model.d_ff)) <= kMostStepTiles &&
                 super_blocks_of(model.d_model) <= kMostNormBlocks;
-    DecodePlan made{.activation_bytes = 1, .with_records = !in_tiles(model.embedding)};
+    DecodePlan made{.activation_bytes = 1, .only = model.output.type};
     const auto take = [&](const TiledMatrix& matrix) {
         made.stage_bytes = std::max(made.stage_bytes, stage_bytes(matrix.type, matrix.kind));
         if (matrix.kind == ActivationKind::kA16) made.activation_bytes = 2;
-        made.with_records |= !in_tiles(matrix);
+        if (!in_tiles(matrix) || matrix.type != made.only) made.only = WeightType::kF32;
     };
     take(model.output);
+    if (!in_tiles(model.embedding)) made.only = WeightType::kF32;
     for (const StepLayer& layer : layers) {
         for (const TiledMatrix* matrix :
              {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w_gate, &layer.w_up, &layer.w_down}) {

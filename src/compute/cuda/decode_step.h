@@ -32,13 +32,15 @@ inline constexpr uint32_t kStepDone = 0x80000000U;
 
 // Words with tags between blocks, on the card.
 struct StepExchange {
-    uint64_t* hidden = nullptr;    // [d_model] the residual after a layer's attention
-    uint64_t* residual = nullptr;  // [d_model] after a layer
-    uint64_t* qkv = nullptr;       // [q, k and v of all heads]
-    uint64_t* attended = nullptr;  // [heads, head_dim]
-    uint64_t* gated = nullptr;     // [d_ff]
-    uint64_t* part = nullptr;      // [m, l, exponent][heads, max_chunks]
-    uint64_t* part_sum = nullptr;  // [heads, max_chunks, head_dim]
+    uint64_t* hidden = nullptr;        // [d_model] the residual after a layer's attention
+    uint64_t* residual = nullptr;      // [d_model] after a layer
+    uint64_t* qkv = nullptr;           // [q, k and v of all heads]
+    uint64_t* attended = nullptr;      // [heads, head_dim]
+    uint64_t* gated = nullptr;         // [d_ff]
+    uint64_t* gated_words = nullptr;   // its activations, as a block has them: [super-block][64 or, in digits, 128]
+    uint64_t* gated_scales = nullptr;  // [super-block], or of A32P [group]
+    uint64_t* part = nullptr;          // [m, l, exponent][heads, max_chunks]
+    uint64_t* part_sum = nullptr;      // [heads, max_chunks, head_dim]
 };
 
 struct DecodeStep {
@@ -60,6 +62,7 @@ struct DecodeStep {
     uint8_t* const* block = nullptr;  // the conversation's, in memory of the host
     uint32_t token = 0, position = 0, step = 0, tag = 0;
     bool with_logits = false;
+    bool in_rounds = false;  // whether the host wants to know of logits as they come out, or once all are there
 };
 
 // How the kernel is launched for a model on this card; blocks = 0 where it cannot be, and other kernels do the work.
@@ -67,8 +70,8 @@ struct DecodePlan {
     uint32_t blocks = 0;
     uint32_t stages = 0;  // of the ring
     uint32_t stage_bytes = 0;
-    uint32_t activation_bytes = 0;  // of a column: 1, or 2 where any matrix takes 16 bits
-    bool with_records = false;      // whether any matrix lies in records
+    uint32_t activation_bytes = 0;       // of a column: 1, or 2 where any matrix takes 16 bits
+    WeightType only = WeightType::kF32;  // what all matrices are, in tiles; kF32 where they are not of one type
     uint32_t most_chunks = 0;
     size_t shared_bytes = 0;
 };

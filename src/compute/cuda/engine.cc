@@ -211,7 +211,11 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     uint32_t end = 0;
     for (const StepRow& row : rows) end = std::max(end, row.position + 1);
     DW_TRY(hold_positions(end));
-    if (single_ != nullptr && single_->takes(rows)) return single_->step(batch[rows[0].item], rows[0], *pool_);
+    if (single_ != nullptr && single_->takes(rows)) {
+        const bool reached = rows[0].logits != nullptr && pinned_.holds(rows[0].logits);
+        return single_->step(batch[rows[0].item], rows[0],
+                             reached ? SingleDecode::LogitsOn::kCard : SingleDecode::LogitsOn::kHostAlone, *pool_);
+    }
     Pass pass;
     DW_TRY(send(batch, rows, pass));
     DW_TRY(hold(rows, pass));

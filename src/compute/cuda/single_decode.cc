@@ -61,15 +61,20 @@ Result<std::unique_ptr<SingleDecode>> SingleDecode::create(const DecoderSpec& sp
 Result<void> SingleDecode::make_exchange() {
     const size_t q_width = size_t{spec_.heads} * spec_.head_dim;
     const size_t kv_width = size_t{spec_.kv_heads} * spec_.head_dim;
-    DW_TRY(words_.hold((2 * size_t{spec_.d_model} + 2 * q_width + 2 * kv_width + spec_.d_ff) * sizeof(uint64_t)));
+    const size_t groups = padded_groups(spec_.d_ff);
+    const size_t group_words = 2 * kGroup / sizeof(uint32_t);  // of activations in digits
+    DW_TRY(
+        words_.hold((2 * size_t{spec_.d_model} + 2 * q_width + 2 * kv_width + spec_.d_ff + groups * (group_words + 1)) *
+                    sizeof(uint64_t)));
     StepExchange& exchange = args_.exchange;
     exchange.hidden = words_.as<uint64_t>();
     exchange.residual = exchange.hidden + spec_.d_model;
     exchange.qkv = exchange.residual + spec_.d_model;
     exchange.attended = exchange.qkv + q_width + 2 * kv_width;
     exchange.gated = exchange.attended + q_width;
+    exchange.gated_words = exchange.gated + spec_.d_ff;
+    exchange.gated_scales = exchange.gated_words + groups * group_words;
     DW_TRY(logits_.hold(spec_.vocab * sizeof(float)));
-    args_.logits = logits_.as<float>();
     DW_TRY(notes_.hold(plan_.blocks * sizeof(StepNote)));
     std::memset(notes_.as<void>(), 0, notes_.size());
     args_.note = notes_.as<StepNote>();
@@ -108,7 +113,7 @@ Result<void> SingleDecode::hold_tags() {
     return {};
 }
 
-Result<void> SingleDecode::step(BatchItem& item, const StepRow& row, PagedKvPool& pool) {
+Result<void> SingleDecode::step(BatchItem& item, const StepRow& row, LogitsOn logits_on, PagedKvPool& pool) {
     const uint32_t last = row.position / kBlockTokens;
     DW_TRY(hold_chunks(last + 1));
     DW_TRY(hold_tags());
@@ -121,27 +126,30 @@ Result<void> SingleDecode::step(BatchItem& item, const StepRow& row, PagedKvPool
     args_.position = row.position;
     args_.step += 1;
     args_.with_logits = row.logits != nullptr;
+    float* const staged = logits_on == LogitsOn::kHostAlone ? row.logits : nullptr;
+    args_.logits = staged != nullptr ? logits_.as<float>() : row.logits;
+    args_.in_rounds = staged != nullptr;
     DW_TRY(check("launch a step", decode_step(stream_.get(), plan_, args_)));
-    DW_TRY(wait(row.logits));
+    DW_TRY(wait(staged));
     uint32_t code = kNoFault;
     for (uint32_t i = 0; i < plan_.blocks; ++i) code = std::min(code, notes_.as<StepNote>()[i].fault);
     if (code != kNoFault && fault_counts(spec_, row, code)) item.error = fault_error(code, row.position);
     return {};
 }
 
-Result<void> SingleDecode::wait(float* logits) {
+Result<void> SingleDecode::wait(float* staged) {
     const auto begin = std::chrono::steady_clock::now();
-    for (uint32_t looks = 1; !collect(logits); ++looks) {
+    for (uint32_t looks = 1; !collect(staged); ++looks) {
         if (looks % kLooksPerClock != 0 || std::chrono::steady_clock::now() - begin < kSpin) continue;
         // Long, or the kernel has failed and will say nothing more.
         DW_TRY(stream_.wait());
-        if (collect(logits)) return {};
+        if (collect(staged)) return {};
         return error(ErrorCode::kInternal, "[compute.cuda] a step ended without a note of every block");
     }
     return {};
 }
 
-bool SingleDecode::collect(float* logits) {
+bool SingleDecode::collect(float* staged) {
     bool ended = true;
     const uint32_t all_tiles = tiles_of(spec_.vocab);
     there_.clear();
@@ -155,7 +163,7 @@ bool SingleDecode::collect(float* logits) {
             continue;
         }
         const uint32_t tiles = state & ~kStepDone;
-        if (tiles > given) {
+        if (staged != nullptr && tiles > given) {
             const size_t first = size_t{step_share(all_tiles, i, plan_.blocks).begin} * kTileRows;
             there_.push_back(
                 {first + size_t{given} * kTileRows, std::min<size_t>(first + size_t{tiles} * kTileRows, spec_.vocab)});
@@ -172,7 +180,7 @@ bool SingleDecode::collect(float* logits) {
         }
         if (i < kPiecesAhead) continue;
         const Piece& piece = there_[i - kPiecesAhead];
-        std::memcpy(logits + piece.begin, logits_.as<float>() + piece.begin, (piece.end - piece.begin) * sizeof(float));
+        std::memcpy(staged + piece.begin, logits_.as<float>() + piece.begin, (piece.end - piece.begin) * sizeof(float));
     }
     return ended;
 }

@@ -1,5 +1,6 @@
 // SingleDecode: a step of one token of one conversation as one kernel (decode_step.h), and its logits' way to the
-// caller: the kernel writes them into host memory as they come out and says so, this thread copies them on meanwhile.
+// caller. The kernel writes them into host memory as they come out: into the caller's, where the card reaches it, else
+// into its own, and says so, and this thread copies them on meanwhile.
 // A step waits for nothing else and allocates nothing, but where the context has outgrown the buffers between blocks.
 //
 // Threads: the engine's one submitting thread.
@@ -29,18 +30,20 @@ class SingleDecode {
         return rows.size() == 1 && rows[0].position / kBlockTokens < plan_.most_chunks;
     }
 
+    // Whether the card reaches the memory that row.logits points to.
+    enum class LogitsOn : uint8_t { kCard, kHostAlone };
     // Precondition: takes(). Returns once everything is in place; a fault becomes the item's error.
-    Result<void> step(BatchItem& item, const StepRow& row, PagedKvPool& pool);
+    Result<void> step(BatchItem& item, const StepRow& row, LogitsOn logits_on, PagedKvPool& pool);
 
   private:
     SingleDecode(const DecoderSpec& spec, const Stream& stream) : spec_(spec), stream_(stream) {}
     Result<void> make_exchange();
     Result<void> hold_chunks(uint32_t chunks);
     Result<void> hold_tags();
-    // Until all blocks have ended.
-    Result<void> wait(float* logits);
+    // Until all blocks have ended; `staged` is where logits go that are not there by themselves, else null.
+    Result<void> wait(float* staged);
     // Copies the logits of tiles that have come out; true when all blocks have ended.
-    bool collect(float* logits);
+    bool collect(float* staged);
 
     // Logits [begin, end) that have come out.
     struct Piece {
