@@ -1,8 +1,10 @@
 // A few tokens, for types whose groups of 32 have a float scale each: too few to repay a slab (linear_slab.h), since
 // most of the time goes into reading the weights. A group of sixteen rows is transposed in registers, meets up to eight
 // tokens there, and is never stored. What the next group takes (loads and transposition) is spread between the tokens
-// of this one: the products keep two of the processor's pipes busy, and the shuffles have others. The sixteen rows that
-// follow are asked for meanwhile, line by line, in the order of memory.
+// of this one: the products keep two of the processor's pipes busy, and the shuffles have others; its shuffles come
+// before products that do not need them, so that nothing waits for them. Four tokens' sums grow side by side: each
+// product waits for the one before it. The sixteen rows that follow are asked for meanwhile, line by line, in the order
+// of memory.
 //
 // Beside what linear_groups.h asks for, a format has
 //   stage(rows, stage, half, words)   makes `words` in three stages; what one leaves to the next is in `half`
@@ -15,6 +17,7 @@ namespace driftwood::compute::avx512 {
 inline constexpr uint32_t kTokensInRegisters = 8;
 inline constexpr uint32_t kMaxFewGroups = 1024;  // of a row: so many starts are kept
 inline constexpr uint32_t kStages = 3;
+inline constexpr uint32_t kChains = 4;
 
 namespace {  // each kernel file gets copies of its own
 
@@ -34,20 +37,30 @@ template <class Format, uint32_t Tokens, class Rows>
                                              __m512i words[kWords], __m512 sum[Tokens]) {
     __m512i next[kWords];
     Halfway half;
+    Format::stage(next_rows, 0, half, next);
 #pragma GCC unroll 8
-    for (uint32_t t = 0; t < Tokens; ++t) {
-        __m512i total = _mm512_set1_epi32(starts.start[t][g]);
+    for (uint32_t first = 0; first < Tokens; first += kChains) {
+        const uint32_t count = Tokens - first < kChains ? Tokens - first : kChains;
+        if (first + count == Tokens) Format::stage(next_rows, 1, half, next);
+        __m512i total[kChains];
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < count; ++i) total[i] = _mm512_set1_epi32(starts.start[first + i][g]);
 #pragma GCC unroll 8
         for (uint32_t d = 0; d < kWords; ++d) {
-            total = _mm512_dpbusd_epi32(total, words[d], broadcast_word(q + t * cols + size_t{4} * d));
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < count; ++i) {
+                const __m512i x = broadcast_word(q + (first + i) * cols + size_t{4} * d);
+                total[i] = _mm512_dpbusd_epi32(total[i], words[d], x);
+            }
         }
-        const __m512 offset = _mm512_castsi512_ps(_mm512_set1_epi32(starts.offset[t][g]));
-        sum[t] = _mm512_fmadd_ps(scale, _mm512_sub_ps(_mm512_castsi512_ps(total), offset), sum[t]);
-#pragma GCC unroll 3
-        for (uint32_t stage = 0; stage < kStages; ++stage) {
-            if (t == (stage + 1) * Tokens / (kStages + 1)) Format::stage(next_rows, stage, half, next);
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < count; ++i) {
+            const __m512 offset = _mm512_castsi512_ps(_mm512_set1_epi32(starts.offset[first + i][g]));
+            const __m512 product = _mm512_sub_ps(_mm512_castsi512_ps(total[i]), offset);
+            sum[first + i] = _mm512_fmadd_ps(scale, product, sum[first + i]);
         }
     }
+    Format::stage(next_rows, 2, half, next);
 #pragma GCC unroll 8
     for (uint32_t d = 0; d < kWords; ++d) words[d] = next[d];
 }

@@ -10,6 +10,7 @@ namespace {  // each kernel file gets copies of its own
 constexpr uint32_t kPairBytes = 32;  // two groups of a row, in the low and high bits
 constexpr uint32_t kPairs = kGroupsPerSuperBlock / 2;
 constexpr uint32_t kTokensInRegisters = 8;
+constexpr uint32_t kChains = 4;          // tokens whose sums grow side by side
 constexpr uint32_t kMaxFewBlocks = 128;  // of a row: so many sums are kept
 
 // Eight rows of a pair of groups, transposed.
@@ -21,26 +22,42 @@ template <class Rows>
     transpose_lanes(in, out);
 }
 
+// total += words · the four values at q, in every lane. With the intrinsic the compiler first loads each four into a
+// register of their own, and has too few of them.
+[[gnu::always_inline]] inline void add_products(__m512i& total, __m512i words, const int8_t* q) {
+    using Four [[gnu::may_alias]] = int32_t;
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(total) : "v"(words), "m"(*reinterpret_cast<const Four*>(q)));
+}
+
 // a += scale · I of one group for all tokens. Meanwhile (kMakeNext) the next pair of groups is made.
 template <bool kMakeNext, uint32_t Tokens, class Rows>
 [[gnu::always_inline]] inline void add_group(const Rows& next_rows, const int8_t* q, size_t cols, __m512i scale,
                                              const __m512i words[kWords], __m512i a[Tokens], __m512i next[kWords]) {
     __m512i low[4];
     __m512i high[4];
+    if constexpr (kMakeNext) transpose_eight(next_rows, 0, low);
 #pragma GCC unroll 8
-    for (uint32_t t = 0; t < Tokens; ++t) {
-        __m512i total = _mm512_setzero_si512();
+    for (uint32_t first = 0; first < Tokens; first += kChains) {
+        const uint32_t count = Tokens - first < kChains ? Tokens - first : kChains;
+        if constexpr (kMakeNext) {
+            if (first + count == Tokens) transpose_eight(next_rows, 8, high);
+        }
+        __m512i total[kChains];
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < count; ++i) total[i] = _mm512_setzero_si512();
 #pragma GCC unroll 8
         for (uint32_t d = 0; d < kWords; ++d) {
-            total = _mm512_dpbusd_epi32(total, words[d], broadcast_word(q + t * cols + size_t{4} * d));
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < count; ++i) {
+                add_products(total[i], words[d], q + (first + i) * cols + size_t{4} * d);
+            }
         }
-        a[t] = _mm512_add_epi32(a[t], _mm512_mullo_epi32(total, scale));
-        if constexpr (kMakeNext) {
-            if (t == Tokens / 4) transpose_eight(next_rows, 0, low);
-            if (t == Tokens / 2) transpose_eight(next_rows, 8, high);
-            if (t == 3 * Tokens / 4) merge_halves(low, high, next);
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < count; ++i) {
+            a[first + i] = _mm512_add_epi32(a[first + i], _mm512_mullo_epi32(total[i], scale));
         }
     }
+    if constexpr (kMakeNext) merge_halves(low, high, next);
 }
 
 template <uint32_t Tokens>
