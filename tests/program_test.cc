@@ -1,4 +1,5 @@
 // The program as a user meets it: commands, their JSON, their errors and exit codes.
+// Long because: every command of the program is met here, through the same few helpers.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -6,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "file/section.h"
 #include "file/test_directory.h"
 #include "model/synth.h"
 
@@ -332,6 +334,63 @@ TEST(ProgramTest, load_computes_a_common_beginning_once_and_says_the_same) {
         EXPECT_LT(shared["most_kv_blocks"], apart["most_kv_blocks"]);
     }
     EXPECT_NE(driftwood("load --share-prefixes some").exit_code, 0);
+}
+
+TEST(ProgramTest, load_parks_actors_that_wait_and_says_the_same) {
+    const file::TestDirectory directory;
+    const std::string crowd =
+        "load --present 8 --total 8 --messages 3 --prompt 20-60 --answer 4-8 --gap 20 --pause 200";
+    const Json stays = driftwood_json(crowd + " --park off"),
+               parked = driftwood_json(crowd + " --park-after 0 --park " + directory.file("parked"));
+    const Json marked = driftwood_json(crowd + " --park-above 2 --park " + directory.file("parked"));
+    ASSERT_TRUE(stays.is_object() && parked.is_object() && marked.is_object());
+    EXPECT_EQ(stays["parked"], 0);
+    EXPECT_EQ(parked["parked"], 8 * 3);
+    EXPECT_EQ(parked["fetched"], 8 * 2);
+    EXPECT_GT(marked["parked"], 0);
+    EXPECT_LT(marked["parked"], 8 * 3);
+    for (const Json& one : {parked, marked}) {
+        EXPECT_EQ(one["digest"], stays["digest"]);
+        EXPECT_EQ(one["failed_answers"], 0);
+        EXPECT_LT(one["most_bytes"].get<double>(), 0.8 * stays["most_bytes"].get<double>());
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(directory.file("parked")));
+    const Outcome refused = driftwood("load --park /dev/null/x");
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_NE(refused.output.find("/dev/null/x"), std::string::npos) << refused.output;
+}
+
+// Two lines to a conversation, the second when the first has been answered and, if asked for, its actor parked.
+Outcome two_lines(const std::string& options, bool until_parked) {
+    const file::TestDirectory directory;
+    const std::string wait =
+        until_parked ? "while read l <&5; do echo \"$l\"; case $l in parked*) break;; esac; done; " : "";
+    return shell("cd " + directory.path() + " && mkfifo in out err && { " + DRIFTWOOD_PROGRAM + " run " + options +
+                 " <in >out 2>err & } && exec 3>in 4<out 5<err && echo 'Hello! I am Ada.' >&3 && read a <&4 && " +
+                 wait + "echo 'What is my name?' >&3 && read b <&4 && exec 3>&- && wait && echo \"$a / $b\"");
+}
+
+TEST(ProgramTest, an_actor_that_waits_for_a_line_is_parked_and_answers_with_the_same_bits) {
+    const file::TestDirectory directory;
+    const std::string frozen = directory.file("parked.actor"), want = directory.file("stayed.actor");
+    const Outcome stayed = two_lines("--park off --freeze " + want, false);
+    const Outcome parked = two_lines("--park-after 0 --park " + directory.file("park") + " --freeze " + frozen, true);
+    ASSERT_EQ(stayed.exit_code, 0) << stayed.output;
+    ASSERT_EQ(parked.exit_code, 0) << parked.output;
+    EXPECT_NE(stayed.output.find("Ada"), std::string::npos) << stayed.output;
+    EXPECT_TRUE(parked.output.ends_with(stayed.output)) << parked.output;
+    EXPECT_EQ(parked.output.rfind("parked: ", 0), 0U) << parked.output;
+    EXPECT_NE(parked.output.find("given back"), std::string::npos) << parked.output;
+    EXPECT_TRUE(std::filesystem::is_empty(directory.file("park")));
+    // KV, logits and tokens are the same bytes in both images.
+    const auto a = file::SectionReader::open(frozen, file::SectionReader::Hashes::kRequired);
+    const auto b = file::SectionReader::open(want, file::SectionReader::Hashes::kRequired);
+    ASSERT_TRUE(a.ok() && b.ok());
+    for (const auto& [name, tensor] : b->tensors()) {
+        if (!name.starts_with("session.")) continue;
+        const auto of_a = a->bytes(a->tensors().at(name)), of_b = b->bytes(tensor);
+        EXPECT_TRUE(std::equal(of_a.begin(), of_a.end(), of_b.begin(), of_b.end())) << name;
+    }
 }
 
 TEST(ProgramTest, errors_name_the_thing_and_set_the_exit_code) {

@@ -80,6 +80,27 @@ bool Conversation::line_is_waiting() const {
     return poll(&input, 1, 0) > 0 && (input.revents & POLLIN) != 0;
 }
 
+Result<void> Conversation::wait_for_input() {
+    constexpr uint64_t kKey = 1;
+    if (parking_ == nullptr || input_.find('\n') != std::string::npos || !live_.actor->listens()) return {};
+    const int64_t idle_ns = parking_->policy().idle_ns.value_or(0);
+    const timespec wait{.tv_sec = idle_ns / 1'000'000'000, .tv_nsec = idle_ns % 1'000'000'000};
+    pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    if (ppoll(&input, 1, &wait, nullptr) != 0) return {};
+    size_t bytes = live_.actor->instance().memory().size(), tokens = 0;
+    for (const session::Session* session : live_.actor->sessions()) tokens += session->computed();
+    if (const auto parked = parking_->park(kKey, live_); !parked.ok()) {
+        report(parked.error(), Format::kText);
+        parking_ = nullptr;  // it stays from now on
+        return {};
+    }
+    std::fprintf(stderr, "parked: %s of linear memory and the KV of %zu tokens given back, until the next line\n",
+                 human_bytes(bytes).c_str(), tokens);
+    poll(&input, 1, -1);
+    DW_ASSIGN(live_, parking_->fetch(kKey));
+    return {};
+}
+
 Result<std::optional<std::string>> Conversation::read_line() {
     for (;;) {
         const size_t end = input_.find('\n', searched_);
@@ -177,6 +198,8 @@ Result<void> Conversation::interact() {
         // A line that is there comes first; else whatever is first, a line or the next timer.
         if (const auto timer = live_.actor->next_timer_in_ns(); timer && input_.find('\n') == std::string::npos) {
             if (!wait_for_timer(*timer, Until::kInput)) continue;
+        } else if (!timer) {
+            DW_TRY(wait_for_input());
         }
         prompted = false;
         DW_ASSIGN(const auto line, read_line());

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "node/node.h"
+#include "node/parking.h"
 
 namespace driftwood::cli {
 
@@ -33,6 +34,9 @@ class Conversation {
     // How `thaw` has to be told the model ("--model m.gguf"); empty when it need not be.
     void set_thaw_hint(std::string hint) { thaw_hint_ = std::move(hint); }
 
+    // Parks the actor while it waits for a line for longer than the policy's idle time. `parking` outlives interact().
+    void set_parking(node::Parking& parking) { parking_ = &parking; }
+
     // Reads messages from stdin until its end or /quit; /help lists the commands. With a terminal, commands also work
     // while the actor is answering.
     Result<void> interact();
@@ -44,8 +48,11 @@ class Conversation {
     // Nothing at the end of input; kLimit for a line that cannot be a message.
     Result<std::optional<std::string>> read_line();
     bool line_is_waiting() const;
+    // Until there is input; the actor is parked meanwhile if that takes long.
+    Result<void> wait_for_input();
 
     node::LiveActor live_;
+    node::Parking* parking_ = nullptr;
     Sink sink_;
     std::string thaw_hint_;
     bool mid_line_ = false;  // stdout is inside an answer

@@ -66,10 +66,13 @@ constexpr const char* kFooter =
     "  per token       from one token of an answer to the next, everything included\n"
     "  fairness        tokens that a conversation got per step of the engine while it answered (1: one in each)\n"
     "  reused          tokens of prompts that another conversation had computed; --share-prefixes off: none\n"
+    "  parked          actors that waited for a message and went into images meanwhile (--park, --park-after,\n"
+    "                  --park-above); guests and KV: the most memory that actors took, parked ones take none\n"
     "  --wake N        instead: from the image of a conversation of N tokens to the first token of its next answer\n"
     "Examples:\n"
     "  driftwood load --present 8 --total 24\n"
     "  driftwood load --present 8 --total 24 --system 1024\n"
+    "  driftwood load --present 64 --total 64 --messages 3 --pause 100 --park-above 64\n"
     "  driftwood load --like llama-3.2-1b --isa cuda --present 200 --total 600\n"
     "  driftwood load --like llama-3.2-1b --isa cuda --wake 4096\n";
 
@@ -95,6 +98,8 @@ void add_load(CLI::App& app, int& exit_code) {
     count("--total", load_options.total, 1, "Conversations in all");
     add_share_prefixes(*command, load_options.node.prefix_bytes);
     count("--system", load_options.system, 0, "Tokens, about, of a system message that all of them begin with");
+    load_options.park.add_to(*command, ParkOptions::Host::kMany);
+    count("--pause", load_options.pause, 0, "Rounds between an answer and the next message, on average");
     count("--gap", load_options.gap, 0, "Steps between two arrivals, on average");
     command->add_option("--messages", options->messages, "Messages of a conversation")->capture_default_str();
     command->add_option("--prompt", options->prompt, "Tokens of a message, about")->capture_default_str();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/output.h"
+#include "cli/talk_options.h"
 #include "node/node.h"
 #include "node/step_policy.h"
 
@@ -20,10 +21,12 @@ struct Span {
 
 struct LoadOptions {
     node::NodeOptions node;
+    ParkOptions park;
     bool sessions = false;  // conversations without actors
     uint32_t present = 16;  // at once, at most
     uint32_t total = 32;
     uint32_t gap = 1;     // steps between two arrivals, on average
+    uint32_t pause = 0;   // rounds between an answer and the next message, on average
     uint32_t system = 0;  // tokens, about, of a system message that all conversations begin with; 0: none
     Span messages{1, 2};
     Span prompt{16, 128};  // tokens of a message, about
@@ -39,6 +42,7 @@ struct LoadPlan {
     uint64_t seed = 0;
     uint32_t answer = 0;
     std::vector<uint32_t> prompts;  // tokens of each message
+    std::vector<uint32_t> pauses;   // rounds before each
 };
 std::vector<LoadPlan> plan_load(const LoadOptions& options);
 // Text of about so many tokens.
@@ -56,6 +60,8 @@ struct LoadReport {
     uint64_t sampled = 0;
     uint32_t most_blocks = 0;  // of KV, that conversations held
     uint64_t block_bytes = 0;
+    uint64_t most_bytes = 0;           // of guests' memory and KV, at the end of a round; actors only
+    uint64_t parked = 0, fetched = 0;  // times
     uint32_t most_present = 0;
     double mean_decodes = 0;  // in a step that had some
     uint64_t waits_for_blocks = 0;

@@ -69,6 +69,9 @@ void print_load_json(const LoadOptions& options, const LoadReport& r) {
                 {"reused_prompt_tokens", r.reused_tokens},
                 {"most_kv_blocks", r.most_blocks},
                 {"kv_block_bytes", r.block_bytes},
+                {"most_bytes", r.most_bytes},
+                {"parked", r.parked},
+                {"fetched", r.fetched},
                 {"sampled_per_second", static_cast<double>(r.sampled) / r.seconds},
                 {"computed_per_second", static_cast<double>(r.prompt_tokens + r.decode_tokens) / r.seconds},
                 {"first_token_ms", Quantiles(r.first_token_ms).json()},
@@ -125,6 +128,11 @@ void print_load(const LoadOptions& options, const LoadReport& r, Format format) 
                 static_cast<unsigned long long>(r.reused_tokens),
                 prompts > 0 ? 100 * static_cast<double>(r.reused_tokens) / prompts : 0,
                 human_bytes(r.most_blocks * r.block_bytes).c_str());
+    if (!options.sessions) {
+        std::printf("  parked             %llu times, thawed %llu times; guests and KV took at most %s\n",
+                    static_cast<unsigned long long>(r.parked), static_cast<unsigned long long>(r.fetched),
+                    human_bytes(r.most_bytes).c_str());
+    }
     std::printf(
         "  a step             at most %u decodes and %u tokens of prompts (%u alone); decodes %.1f on average; "
         "present at most %u\n",

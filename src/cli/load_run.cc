@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "base/fp_environment.h"
 #include "base/random.h"
@@ -43,6 +44,7 @@ struct Track {
     uint64_t gaps = 0, gap_steps = 0;
     double gap_ms = 0;
     bool answered = false;
+    uint32_t pause = 0;  // rounds until it says something else; counted down
 };
 
 class Load {
@@ -93,8 +95,8 @@ class Load {
   protected:
     virtual Result<void> arrive(Track& track) = 0;
     virtual Result<void> say(Track& track) = 0;  // the next message
-    virtual const session::Session& session(const Track& track) = 0;
-    virtual void leave(Track& track) = 0;
+    virtual Result<const session::Session*> session(const Track& track) = 0;
+    virtual void remove(Track& track) = 0;
     virtual node::Batcher::Report round() = 0;
 
     const LoadPlan& plan(const Track& track) const { return plans_[track.index]; }
@@ -139,8 +141,7 @@ class Load {
     LoadReport report_;
 
   private:
-    void note_digest(const Track& track) {
-        const session::Session& left = session(track);
+    void note_digest(const Track& track, const session::Session& left) {
         file::Hasher hasher;
         const auto tokens = std::as_bytes(std::span(left.tokens()));
         const auto logits = std::as_bytes(left.last_logits());
@@ -152,24 +153,31 @@ class Load {
         std::copy(hash.begin(), hash.end(), digests_.begin() + static_cast<ptrdiff_t>(track.index * hash.size()));
     }
 
-    // Whoever was answered says something else, or leaves.
+    Result<void> leave(Track& track) {
+        if (track.gaps > 0) {
+            report_.share.push_back(static_cast<double>(track.gaps) / static_cast<double>(track.gap_steps));
+            report_.mean_token_ms.push_back(track.gap_ms / static_cast<double>(track.gaps));
+        }
+        DW_ASSIGN(const session::Session* left, session(track));
+        note_digest(track, *left);
+        remove(track);
+        return {};
+    }
+
+    // Whoever was answered says something else after a while, or leaves.
     Result<void> go_on() {
         for (auto it = present_.begin(); it != present_.end();) {
             Track& track = it->second;
-            if (!std::exchange(track.answered, false)) {
-                ++it;
-            } else if (track.sent < plan(track).prompts.size()) {
-                DW_TRY(say(track));
-                ++it;
-            } else {
-                if (track.gaps > 0) {
-                    report_.share.push_back(static_cast<double>(track.gaps) / static_cast<double>(track.gap_steps));
-                    report_.mean_token_ms.push_back(track.gap_ms / static_cast<double>(track.gaps));
+            if (std::exchange(track.answered, false)) {
+                if (track.sent == plan(track).prompts.size()) {
+                    DW_TRY(leave(track));
+                    it = present_.erase(it);
+                    continue;
                 }
-                note_digest(track);
-                leave(track);
-                it = present_.erase(it);
+                track.pause = plan(track).pauses[track.sent] + 1;
             }
+            if (track.pause > 0 && --track.pause == 0) DW_TRY(say(track));
+            ++it;
         }
         return {};
     }
@@ -181,13 +189,22 @@ class Load {
 class ActorLoad final : public Load {
   public:
     ActorLoad(const LoadOptions& options, node::Node& node, const std::vector<LoadPlan>& plans)
-        : Load(options, node, plans),
-          scheduler_(node.engine(), node.blocks(), {.step = limits_, .threads = options.node.threads},
-                     [this](node::Scheduler::Key key, const actor::Step& step) { take(key, step); }) {}
+        : Load(options, node, plans) {}
 
     Result<void> init() {
         const auto guest = node::chat_guest();
         DW_ASSIGN(module_, node_.compile({guest.begin(), guest.end()}));
+        DW_ASSIGN(auto directory, options_.park.make_directory());
+        if (directory) {
+            directory_.emplace(*std::move(directory));
+            parking_.emplace(
+                directory_->path(), [this](const std::string& image) { return thaw(image); }, clock_,
+                options_.park.policy());
+        }
+        scheduler_.emplace(
+            node_.engine(), node_.blocks(), node::SchedulerOptions{.step = limits_, .threads = options_.node.threads},
+            [this](node::Scheduler::Key key, const actor::Step& step) { take(key, step); },
+            parking_ ? &*parking_ : nullptr);
         return {};
     }
 
@@ -200,7 +217,7 @@ class ActorLoad final : public Load {
         if (!system_.empty()) wasi.environment.push_back("SYSTEM=" + system_);
         node::LiveActor live;
         DW_ASSIGN(live.actor, node_.spawn(*module_, std::move(wasi)));
-        DW_ASSIGN(const node::Scheduler::Key key, scheduler_.add(std::move(live)));
+        DW_ASSIGN(const node::Scheduler::Key key, scheduler_->add(std::move(live)));
         key_of_[track.index] = key;
         track_of_[key] = &track;
         return say(track);
@@ -209,23 +226,33 @@ class ActorLoad final : public Load {
         const LoadPlan& of = plan(track);
         const std::string text = load_text(node_.model(), of.prompts[track.sent], of.seed + track.sent);
         note_sent(track);
-        return scheduler_.send(key_of_.at(track.index), text);
+        return scheduler_->send(key_of_.at(track.index), text);
     }
-    const session::Session& session(const Track& track) override {
-        return *scheduler_.at(key_of_.at(track.index)).sessions().at(0);
-    }
-    void leave(Track& track) override {
+    Result<const session::Session*> session(const Track& track) override {
         const node::Scheduler::Key key = key_of_.at(track.index);
-        scheduler_.remove(key);
+        DW_TRY(scheduler_->fetch(key));
+        return scheduler_->at(key).sessions().at(0);
+    }
+    void remove(Track& track) override {
+        const node::Scheduler::Key key = key_of_.at(track.index);
+        scheduler_->remove(key);
         key_of_.erase(track.index);
         track_of_.erase(key);
     }
     node::Batcher::Report round() override {
-        const node::Scheduler::Round round = scheduler_.round();
+        const node::Scheduler::Round round = scheduler_->round();
+        report_.parked += round.parked;
+        report_.fetched += round.fetched;
+        report_.most_bytes = std::max(report_.most_bytes, scheduler_->memory_bytes());
         report_.forward_s += static_cast<double>(round.forward_ns) * 1e-9;
         report_.samples_s += static_cast<double>(round.samples_ns) * 1e-9;
         report_.turns_s += static_cast<double>(round.turns_ns) * 1e-9;
         return round.forward;
+    }
+    Result<node::LiveActor> thaw(const std::string& image) {
+        node::LiveActor live;
+        DW_ASSIGN(live.actor, node_.thaw(*module_, image));
+        return live;
     }
     void take(node::Scheduler::Key key, const actor::Step& step) {
         Track& track = *track_of_.at(key);
@@ -244,7 +271,10 @@ class ActorLoad final : public Load {
     }
 
     std::unique_ptr<wasm::Module> module_;
-    node::Scheduler scheduler_;
+    SystemClock clock_;
+    std::optional<node::ParkingDirectory> directory_;
+    std::optional<node::Parking> parking_;
+    std::optional<node::Scheduler> scheduler_;
     std::map<size_t, node::Scheduler::Key> key_of_;
     std::map<node::Scheduler::Key, Track*> track_of_;
 };
@@ -284,8 +314,10 @@ class SessionLoad final : public Load {
         return session.begin_generate(
             {.sampler = {.temperature = options_.temperature, .seed = of.seed}, .max_tokens = of.answer});
     }
-    const session::Session& session(const Track& track) override { return *talks_.at(track.index).session; }
-    void leave(Track& track) override { talks_.erase(track.index); }
+    Result<const session::Session*> session(const Track& track) override {
+        return talks_.at(track.index).session.get();
+    }
+    void remove(Track& track) override { talks_.erase(track.index); }
 
     node::Batcher::Report round() override {
         const double begin = seconds_now();
@@ -335,10 +367,13 @@ std::vector<LoadPlan> plan_load(const LoadOptions& options) {
         LoadPlan plan{.arrives = static_cast<uint64_t>(arrives),
                       .seed = options.seed * 1'000'003 + i,
                       .answer = pick(options.answer, random[0]),
-                      .prompts = {}};
+                      .prompts = {},
+                      .pauses = {}};
         const uint32_t messages = pick(options.messages, random[1]);
         for (uint64_t m = 0; m < messages; ++m) {
-            plan.prompts.push_back(pick(options.prompt, philox(plan.seed, m, kLoadStream)[0]));
+            const auto message = philox(plan.seed, m, kLoadStream);
+            plan.prompts.push_back(pick(options.prompt, message[0]));
+            plan.pauses.push_back(pick({0, 2 * options.pause}, message[1]));
         }
         plans.push_back(std::move(plan));
         arrives -= options.gap * std::log((random[2] + 1.0) / 4294967297.0);

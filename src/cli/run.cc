@@ -59,7 +59,7 @@ Result<void> run(const RunOptions& options) {
     Conversation conversation(std::move(live));
     TalkOptions talk_options = options.talk;
     if (options.prompt) talk_options.say.insert(talk_options.say.begin(), *options.prompt);
-    return talk(conversation, talk_options);
+    return talk(*node, conversation, talk_options);
 }
 
 // Not a number passes every comparison that is not asked for.

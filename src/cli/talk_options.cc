@@ -1,5 +1,7 @@
 #include "cli/talk_options.h"
 
+#include <cstdio>
+
 #include "node/builtin.h"
 
 namespace driftwood::cli {
@@ -39,6 +41,40 @@ void add_share_prefixes(CLI::App& command, std::optional<uint64_t>& bytes) {
             "auto|off|MIB"));
 }
 
+Result<std::optional<node::ParkingDirectory>> ParkOptions::make_directory() const {
+    if (directory == "off") return std::optional<node::ParkingDirectory>();
+    auto made = node::ParkingDirectory::create(directory);
+    if (!made.ok() && directory == "auto") {
+        std::fprintf(stderr, "actors are not parked: %s\n", made.error().message.c_str());
+        return std::optional<node::ParkingDirectory>();
+    }
+    DW_ASSIGN(node::ParkingDirectory here, std::move(made));
+    return std::optional<node::ParkingDirectory>(std::move(here));
+}
+
+node::ParkingPolicy ParkOptions::policy() const {
+    node::ParkingPolicy policy{.idle_ns = static_cast<int64_t>(after_s * 1e9), .memory_bytes = std::nullopt};
+    if (above_mib > 0) policy.memory_bytes = uint64_t{above_mib} << 20;
+    return policy;
+}
+
+void ParkOptions::add_to(CLI::App& command, Host host) {
+    command
+        .add_option("--park", directory,
+                    "Actors that wait for a message go into image files in this directory and give their memory back; "
+                    "the next message thaws them, with the same bits. auto: ~/.cache/driftwood/parked; off: never")
+        ->capture_default_str();
+    command.add_option("--park-after", after_s, "Park an actor that has waited so many seconds (0: at once)")
+        ->capture_default_str()
+        ->check(CLI::Range(0.0, 1e9));
+    if (host == Host::kOneActor) return;
+    command
+        .add_option("--park-above", above_mib,
+                    "Park those that have waited longest while guests and KV take more than this many MiB (0: only "
+                    "when KV blocks run out)")
+        ->capture_default_str();
+}
+
 void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--threads", node.threads, "Threads of the engine (0: one per core)")
         ->check(CLI::Range(0, 1024));
@@ -46,6 +82,7 @@ void TalkOptions::add_to(CLI::App& command) {
         ->capture_default_str();
     add_activations(command, node.activations);
     add_share_prefixes(command, node.prefix_bytes);
+    park.add_to(command, ParkOptions::Host::kOneActor);
     command
         .add_option_function<uint64_t>(
             "--memory-limit", [this](uint64_t mib) { node.limits.memory_bytes = mib << 20; },
@@ -66,7 +103,24 @@ void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--freeze", freeze, "Write the actor to this image at the end");
 }
 
-Result<void> talk(Conversation& conversation, const TalkOptions& options) {
+namespace {
+
+Result<void> interact(node::Node& node, Conversation& conversation, const TalkOptions& options) {
+    DW_ASSIGN(const auto directory, options.park.make_directory());
+    if (!directory) return conversation.interact();
+    SystemClock clock;
+    const auto thaw = [&node](const std::string& image) -> Result<node::LiveActor> {
+        DW_ASSIGN(auto thawed, node.thaw(image, true));
+        return std::move(thawed.live);
+    };
+    node::Parking parking(directory->path(), thaw, clock, options.park.policy());
+    conversation.set_parking(parking);
+    return conversation.interact();
+}
+
+}  // namespace
+
+Result<void> talk(node::Node& node, Conversation& conversation, const TalkOptions& options) {
     std::string hint;
     if (options.node.model != node::kDemoModel) hint = "--model " + options.node.model;
     if (options.node.activations) {
@@ -74,7 +128,7 @@ Result<void> talk(Conversation& conversation, const TalkOptions& options) {
     }
     if (!hint.empty()) conversation.set_thaw_hint(hint);
     if (options.say.empty()) {
-        DW_TRY(conversation.interact());
+        DW_TRY(interact(node, conversation, options));
     } else {
         DW_TRY(conversation.advance());
         for (const std::string& message : options.say) {

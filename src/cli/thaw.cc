@@ -34,7 +34,7 @@ Result<void> thaw(const ThawOptions& options) {
     print_report(thawed.report);
     note_cache(*thawed.live.module);
     Conversation conversation(std::move(thawed.live));
-    return talk(conversation, options.talk);
+    return talk(*node, conversation, options.talk);
 }
 
 }  // namespace

@@ -129,6 +129,13 @@ Result<LiveActor> Node::spawn(std::vector<uint8_t> guest, wasm::WasiOptions wasi
     return live;
 }
 
+Result<std::unique_ptr<actor::Actor>> Node::thaw(const wasm::Module& module, const std::string& path) {
+    DW_ASSIGN(OpenImage open, open_image(path));
+    DW_ASSIGN(auto restored,
+              actor::Actor::thaw(context(), module, {.limits = options_.limits, .wasi = {}}, open.reader));
+    return std::move(restored.actor);
+}
+
 Result<Node::Thawed> Node::thaw(const std::string& path, bool require_same_model) {
     Thawed thawed;
     DW_ASSIGN(OpenImage open, open_image(path));

@@ -86,6 +86,8 @@ class Node {
         std::shared_ptr<const file::SectionReader> image;
     };
     Result<Thawed> thaw(const std::string& path, bool require_same_model);
+    // The actor of an image that this process wrote, of that module, which outlives it.
+    Result<std::unique_ptr<actor::Actor>> thaw(const wasm::Module& module, const std::string& path);
 
     const model::Model& model() const { return *model_; }
     compute::Engine& engine() { return *engine_; }

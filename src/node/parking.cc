@@ -1,10 +1,47 @@
 #include "node/parking.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "base/check.h"
 
 namespace driftwood::node {
+
+namespace {
+
+std::filesystem::path default_directory() {
+    const char* cache = std::getenv("XDG_CACHE_HOME");
+    const char* home = std::getenv("HOME");
+    if (cache != nullptr && *cache == '/') return std::filesystem::path(cache) / "driftwood" / "parked";
+    if (home != nullptr && *home == '/') return std::filesystem::path(home) / ".cache" / "driftwood" / "parked";
+    std::error_code none;
+    return std::filesystem::temp_directory_path(none) / "driftwood-parked";
+}
+
+}  // namespace
+
+Result<ParkingDirectory> ParkingDirectory::create(const std::string& option) {
+    const std::filesystem::path parent = option == "auto" ? default_directory() : std::filesystem::path(option);
+    const auto failed = [&parent](const std::string& why) {
+        return error(ErrorCode::kIo, "[node.park] directory " + parent.string() + ": " + why +
+                                         "; name one that can be written, or turn parking off");
+    };
+    std::error_code problem;
+    std::filesystem::create_directories(parent, problem);
+    if (problem) return failed(problem.message());
+    std::string path = (parent / "XXXXXX").string();
+    if (mkdtemp(path.data()) == nullptr) return failed(std::strerror(errno));
+    return ParkingDirectory(std::move(path));
+}
+
+ParkingDirectory::~ParkingDirectory() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove(path_, ignored);
+}
 
 Parking::~Parking() {
     while (!parked_.empty()) forget(*parked_.begin());

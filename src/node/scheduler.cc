@@ -18,6 +18,7 @@ Scheduler::Scheduler(compute::Engine& engine, const session::BlockRefs& blocks, 
     : options_(options),
       perform_(std::move(perform)),
       parking_(parking),
+      blocks_(blocks),
       batcher_(engine, blocks, options.step),
       threads_(options.threads != 0 ? options.threads : compute::available_cores(),
                [] { FpEnvironment::enter(Subnormals::kKeep); }) {}
@@ -32,6 +33,7 @@ Result<Scheduler::Key> Scheduler::add(LiveActor actor) {
     slot.key = key;
     slot.live = std::move(actor);
     slot.used = rounds_;
+    if (parking_ != nullptr) slot.used_ns = parking_->now_ns();
     attach(slot);
     return key;
 }
@@ -58,6 +60,7 @@ actor::Actor& Scheduler::at(Key key) {
 Result<void> Scheduler::send(Key key, std::string_view message) {
     Slot& slot = actors_.at(key);
     slot.used = rounds_;
+    if (parking_ != nullptr) slot.used_ns = parking_->now_ns();
     if (slot.live.actor) return slot.live.actor->send(message);
     if (slot.inbox.size() >= actor::kMaxMailboxMessages || message.size() > actor::kMaxMessageBytes) {
         return error(ErrorCode::kLimit, "[node.send] the actor is parked and has " + std::to_string(slot.inbox.size()) +
@@ -69,48 +72,96 @@ Result<void> Scheduler::send(Key key, std::string_view message) {
     return {};
 }
 
-bool Scheduler::make_room(Round& round) {
-    Slot* oldest = nullptr;
+bool Scheduler::can_park(const Slot& slot) {
+    if (!slot.live.actor || slot.stays) return false;
+    actor::Actor& actor = *slot.live.actor;
+    return actor.state() == actor::Actor::State::kWaiting && actor.listens() && !actor.next_timer_in_ns();
+}
+
+Result<void> Scheduler::park(Slot& slot, Round& round) {
+    slot.member.reset();
+    auto parked = parking_->park(slot.key, slot.live);
+    if (parked.ok()) {
+        ++round.parked;
+    } else {
+        slot.stays = true;
+        attach(slot);
+    }
+    return parked;
+}
+
+bool Scheduler::park_oldest(Holding holding, Round& round) {
+    if (parking_ == nullptr) return false;
+    for (;;) {
+        Slot* oldest = nullptr;
+        for (auto& [key, slot] : actors_) {
+            if (!can_park(slot) || (oldest != nullptr && slot.used >= oldest->used)) continue;
+            const auto sessions = slot.live.actor->sessions();
+            const bool holds = std::any_of(sessions.begin(), sessions.end(),
+                                           [](const session::Session* session) { return !session->blocks().empty(); });
+            if (holds || holding == Holding::kAnything) oldest = &slot;
+        }
+        if (oldest == nullptr) return false;
+        if (park(*oldest, round).ok()) return true;
+    }
+}
+
+uint64_t Scheduler::memory_bytes() const {
+    const compute::KvPool& pool = blocks_.pool();
+    uint64_t bytes = uint64_t{pool.blocks_in_use() - blocks_.idle_prefixes()} * pool.layout().block_bytes();
+    for (const auto& [key, slot] : actors_) {
+        if (slot.live.actor) bytes += slot.live.actor->instance().memory().size();
+    }
+    return bytes;
+}
+
+void Scheduler::park_idle(Round& round) {
+    if (parking_ == nullptr) return;
+    const ParkingPolicy& policy = parking_->policy();
+    const int64_t now_ns = parking_->now_ns();
     for (auto& [key, slot] : actors_) {
-        if (!slot.live.actor || slot.stays) continue;
-        actor::Actor& actor = *slot.live.actor;
-        if (actor.state() != actor::Actor::State::kWaiting || !actor.listens() || actor.next_timer_in_ns()) continue;
-        const auto sessions = actor.sessions();
-        const bool holds = std::any_of(sessions.begin(), sessions.end(),
-                                       [](const session::Session* session) { return !session->blocks().empty(); });
-        if (holds && (oldest == nullptr || slot.used < oldest->used)) oldest = &slot;
+        if (slot.used == rounds_) slot.used_ns = now_ns;
+        if (policy.idle_ns && now_ns - slot.used_ns >= *policy.idle_ns && can_park(slot)) {
+            static_cast<void>(park(slot, round));  // who cannot be parked stays
+        }
     }
-    if (parking_ == nullptr || oldest == nullptr) return false;
-    oldest->member.reset();
-    if (!parking_->park(oldest->key, oldest->live).ok()) {
-        oldest->stays = true;
-        attach(*oldest);
-        return make_room(round);
+    while (policy.memory_bytes && memory_bytes() > *policy.memory_bytes && park_oldest(Holding::kAnything, round)) {
     }
-    ++round.parked;
-    return true;
+}
+
+Result<void> Scheduler::fetch(Slot& slot, Round& round) {
+    auto live = parking_->fetch(slot.key);
+    while (!live.ok() && live.error().code == ErrorCode::kLimit && park_oldest(Holding::kBlocks, round)) {
+        live = parking_->fetch(slot.key);
+    }
+    DW_ASSIGN(slot.live, std::move(live));
+    attach(slot);
+    ++round.fetched;
+    for (const std::string& message : std::exchange(slot.inbox, {})) {
+        const auto sent = slot.live.actor->send(message);
+        CHECK(sent.ok());  // its mailbox was empty: it waited for a message
+    }
+    return {};
+}
+
+Result<void> Scheduler::fetch(Key key) {
+    Round outside;
+    if (!parked(key)) return {};
+    Slot& slot = actors_.at(key);
+    slot.used = rounds_;
+    slot.used_ns = parking_->now_ns();
+    return fetch(slot, outside);
 }
 
 void Scheduler::fetch_parked(Round& round) {
     for (auto& [key, slot] : actors_) {
         if (slot.live.actor || slot.inbox.empty()) continue;
-        auto live = parking_->fetch(key);
-        while (!live.ok() && live.error().code == ErrorCode::kLimit && make_room(round)) live = parking_->fetch(key);
-        if (!live.ok()) {
-            if (live.error().code == ErrorCode::kLimit) continue;  // until others give blocks back
-            actor::Step step;
-            step.error = std::move(live).error();
-            slot.inbox.clear();
-            perform_(key, step);
-            continue;
-        }
-        slot.live = std::move(live).value();
-        attach(slot);
-        ++round.fetched;
-        for (const std::string& message : std::exchange(slot.inbox, {})) {
-            const auto sent = slot.live.actor->send(message);
-            CHECK(sent.ok());  // its mailbox was empty: it waited for a message
-        }
+        auto fetched = fetch(slot, round);
+        if (fetched.ok() || fetched.error().code == ErrorCode::kLimit) continue;  // there is room when others end
+        actor::Step step;
+        step.error = std::move(fetched).error();
+        slot.inbox.clear();
+        perform_(key, step);
     }
 }
 
@@ -169,10 +220,11 @@ Scheduler::Round Scheduler::round() {
     for (auto& [key, slot] : actors_) {
         if (slot.live.actor) members.push_back(slot.member.get());
     }
-    batcher_.set_make_room([&] { return make_room(round); });
+    batcher_.set_make_room([&] { return park_oldest(Holding::kBlocks, round); });
     round.forward = batcher_.step(members);
     batcher_.set_make_room({});
     round.forward_ns = watch.lap_ns();
+    park_idle(round);
     round.worked = round.host_steps > 0 || round.forward.members > 0 || round.parked > 0 || round.fetched > 0;
     return round;
 }

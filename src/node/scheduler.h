@@ -6,6 +6,9 @@
 //   scheduler.send(key, "Hello!");
 //   while (scheduler.round().worked) {}
 //
+// Actors that wait for a message are parked (parking.h) when their KV blocks are wanted, when they have waited for
+// long, or when all of them take more memory than they may, as the parking's policy says; the next message thaws them.
+//
 // Nobody can hold up the others for long: a turn has its deadline, and an actor gets `host_steps` of them in a round.
 // An actor that fails stays, failed, until it is removed.
 //
@@ -55,6 +58,8 @@ class Scheduler {
     LiveActor remove(Key key);
     actor::Actor& at(Key key);  // precondition: it is not parked
     bool parked(Key key) const { return actors_.at(key).live.actor == nullptr; }
+    // Thaws it now, if it is parked. kLimit: there is no room for its KV, even after others are parked.
+    Result<void> fetch(Key key);
     // As Actor::send: kLimit when its mailbox is full. A parked actor is thawed first; until there is room for it, its
     // messages wait.
     Result<void> send(Key key, std::string_view message);
@@ -72,6 +77,8 @@ class Scheduler {
     Round round();
     // Until the first timer of any actor is due; nothing if none is set.
     std::optional<int64_t> next_timer_in_ns();
+    // The linear memory of guests that are here, and the KV blocks that somebody holds.
+    uint64_t memory_bytes() const;
 
     size_t actors() const { return actors_.size(); }
     uint64_t steps() const { return batcher_.steps(); }
@@ -83,12 +90,20 @@ class Scheduler {
         std::unique_ptr<ActorMember> member;
         uint32_t host_steps = 0;         // in this round
         uint64_t used = 0;               // the round in which it last stepped or was sent something
+        int64_t used_ns = 0;             // by the parking's clock, at the end of that round or at the sending
         std::vector<std::string> inbox;  // of a parked one
         bool stays = false;              // an image of it could not be written
     };
     void attach(Slot& slot);
-    // Parks the idle actor that was used longest ago; whether there was one.
-    bool make_room(Round& round);
+    // It waits for a message and for nothing else.
+    static bool can_park(const Slot& slot);
+    Result<void> park(Slot& slot, Round& round);
+    Result<void> fetch(Slot& slot, Round& round);
+    // Parks the idle actor that was used longest ago, of those that hold KV or of all; whether there was one.
+    enum class Holding : uint8_t { kBlocks, kAnything };
+    bool park_oldest(Holding holding, Round& round);
+    // Parks those that the policy names.
+    void park_idle(Round& round);
     // Thaws parked actors that have been sent something, as far as there is room.
     void fetch_parked(Round& round);
     // One pass over all actors; whether any stepped.
@@ -98,6 +113,7 @@ class Scheduler {
     SchedulerOptions options_;
     Perform perform_;
     Parking* parking_;
+    const session::BlockRefs& blocks_;
     Batcher batcher_;
     compute::LazyPool threads_;
     Key next_key_ = 1;

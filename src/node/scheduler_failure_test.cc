@@ -10,12 +10,15 @@ TEST(SchedulerTest, an_actor_whose_parked_image_is_spoilt_is_an_error_of_its_own
     const auto module = actor::chat_module(world);
     const file::TestDirectory directory;
     std::map<Scheduler::Key, std::vector<Error>> errors;
-    Parking parking(directory.path(), [&](const std::string& image) -> Result<LiveActor> {
-        LiveActor live;
-        DW_ASSIGN(auto thawed, actor::thaw_file(world, *module, image));
-        live.actor = std::move(thawed.actor);
-        return live;
-    });
+    Parking parking(
+        directory.path(),
+        [&](const std::string& image) -> Result<LiveActor> {
+            LiveActor live;
+            DW_ASSIGN(auto thawed, actor::thaw_file(world, *module, image));
+            live.actor = std::move(thawed.actor);
+            return live;
+        },
+        world.clock);
     Scheduler scheduler(
         *world.engine, world.blocks, {.step = {}},
         [&](Scheduler::Key key, const actor::Step& step) {

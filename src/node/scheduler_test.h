@@ -91,11 +91,13 @@ inline Life alone(const Script& script, uint32_t kv_blocks = 256) {
 class Stage {
   public:
     // With a directory, idle actors are parked there.
-    Stage(World& world, const std::vector<Script>& scripts, const StepLimits& limits, std::string directory = {})
+    Stage(World& world, const std::vector<Script>& scripts, const StepLimits& limits, std::string directory = {},
+          const ParkingPolicy& policy = {})
         : world_(world),
           scripts_(scripts),
           directory_(std::move(directory)),
-          parking_(directory_, [this](const std::string& image) { return thaw(image); }),
+          parking_(
+              directory_, [this](const std::string& image) { return thaw(image); }, clock, policy),
           scheduler_(
               *world.engine, world.blocks, {.step = limits, .threads = 2},
               [this](Scheduler::Key key, const actor::Step& step) { take(key, step); },
@@ -104,6 +106,8 @@ class Stage {
         lives_.resize(scripts.size());
         players_.resize(scripts.size());
     }
+
+    StepClock clock{0, 1};  // of the parking
 
     // Called before every round with its number.
     std::function<void(int)> before_round;

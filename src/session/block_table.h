@@ -30,6 +30,7 @@ class BlockRefs {
     BlockRefs& operator=(const BlockRefs&) = delete;
 
     compute::KvPool& pool() { return pool_; }
+    const compute::KvPool& pool() const { return pool_; }
     compute::LazyPool& helpers() { return helpers_; }
 
     Result<compute::BlockId> allocate();  // count 1

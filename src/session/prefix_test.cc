@@ -301,6 +301,52 @@ TEST(PrefixTest, the_end_of_the_references_gives_back_what_was_kept) {
     EXPECT_EQ(in_use(bench), 0U);
 }
 
+TEST(PrefixTest, a_thaw_takes_over_what_is_there_and_maps_the_rest) {
+    const Bench bench = sharing_bench();
+    const file::TestDirectory directory;
+    const auto session = told(bench, prompt(300));
+    compute(bench, *session);
+    const std::string path = directory.file("image");
+    file::SectionWriter writer;
+    ASSERT_TRUE(session->save(0, writer).ok());
+    ASSERT_TRUE(writer.commit(path, {.replace = true, .durable = false}).ok());
+    auto reader = file::SectionReader::open(path, file::SectionReader::Hashes::kRequired);
+    const auto image = std::make_shared<const file::SectionReader>(*std::move(reader));
+    // Here everything but the block that is not full; there the first two of five.
+    const Bench there = sharing_bench();
+    std::vector<uint32_t> tokens = prompt(130);
+    tokens.resize(200, 9);
+    const auto other = told(there, tokens);
+    compute(there, *other);
+    std::vector<uint32_t> all = prompt(300);
+    const std::vector<uint32_t> more = prompt(100, 3);
+    all.insert(all.end(), more.begin(), more.end());
+    const Bench alone = test_bench();
+    const auto want = alone.open();
+    ASSERT_TRUE(want->append_tokens(all).ok());
+    run(alone, *want);
+    for (const Bench* at : {&bench, &there}) {
+        const uint32_t before = in_use(*at);
+        auto restored = Session::restore(0, *at->model, *at->engine, *at->refs, image, kOurs);
+        ASSERT_TRUE(restored.ok()) << restored.error().message;
+        Session& thawed = *restored->session;
+        EXPECT_EQ(restored->tokens_reused, 300U);
+        EXPECT_EQ(in_use(*at), before + (at == &bench ? 1 : 3));
+        EXPECT_EQ(thawed.blocks()[1], (at == &bench ? session : other)->blocks()[1]);
+        expect_equal(*at, thawed, bench, *session);
+        ASSERT_TRUE(thawed.append_tokens(more).ok());
+        EXPECT_EQ(compute(*at, thawed), 100U);
+        EXPECT_EQ(logits_of(thawed), logits_of(*want));
+        EXPECT_TRUE(kv_bytes(*at, thawed) == kv_bytes(alone, *want));
+        // What it computed behind the image's KV is found by nobody; once that is gone, it is one like any other.
+        EXPECT_EQ(told(*at, all)->reuse(), at == &bench ? 256U : 128U);
+        ASSERT_TRUE(thawed.rewind_tokens(100).ok());
+        ASSERT_TRUE(thawed.append_tokens(prompt(100, 4)).ok());
+        compute(*at, thawed);
+        EXPECT_EQ(told(*at, thawed.tokens())->reuse(), 192U);
+    }
+}
+
 TEST(PrefixTest, an_image_is_the_same_and_what_was_thawed_from_it_neither_gives_nor_takes) {
     const Bench bench = sharing_bench();
     const file::TestDirectory directory;
@@ -335,11 +381,13 @@ TEST(PrefixTest, an_image_is_the_same_and_what_was_thawed_from_it_neither_gives_
     EXPECT_TRUE(kv_bytes(node, *fresh) == kv_bytes(node, *thawed));
     for (size_t i = 0; i < fresh->blocks().size(); ++i) EXPECT_NE(fresh->blocks()[i], thawed->blocks()[i]);
     // Not either where its tokens end with a block.
-    const auto even = told(bench, std::span(fresh->tokens()).first(128));
+    const auto even = told(bench, prompt(128, 7)), longer = told(node, prompt(300, 7));
     compute(bench, *even);
-    restored = Session::restore(0, *node.model, *node.engine, *node.refs, image_of(*even, "even"), kOurs);
+    const auto even_image = image_of(*even, "even");
+    restored = Session::restore(0, *node.model, *node.engine, *node.refs, even_image, kOurs);
     ASSERT_TRUE(restored.ok()) << restored.error().message;
-    ASSERT_TRUE(restored->session->append_tokens(std::span(fresh->tokens()).subspan(128)).ok());
+    compute(node, *longer);
+    ASSERT_TRUE(restored->session->append_tokens(std::span(longer->tokens()).subspan(128)).ok());
     EXPECT_EQ(restored->session->reuse(), 0U);
     // Once nothing of it is left, it is one like any other.
     ASSERT_TRUE(thawed->rewind_tokens(0).ok());

@@ -99,7 +99,7 @@ class Session {
 
     // ---- Work. reuse(): takes over blocks that others have computed of the same beginning, as if the pending tokens
     // in them had been computed by as many whole chunks of kBlockTokens; how many tokens. At least one stays pending,
-    // for its logits. Nothing of a session that went on from an image's KV, nor of one whose computed tokens end inside
+    // for its logits. Nothing of a session that goes on from an image's KV, nor of one whose computed tokens end inside
     // a block: its chunks would have other ends.
     uint32_t reuse();
     // plan(): the next chunk of at most `max_tokens` (at least 1) pending tokens, blocks allocated and
@@ -139,8 +139,9 @@ class Session {
         uint32_t tokens_reused = 0;  // KV mapped from the image
         uint32_t tokens_again = 0;   // to be prefilled again (another model)
     };
-    // Maps KV from the image when the image's compute identity is this model's, else re-renders the transcript under
-    // this model. `image` must outlive the session (blocks are verified before their first use).
+    // Maps KV from the image when the image's compute identity is this model's (but where the same beginning is shared
+    // here already), else re-renders the transcript under this model. `image` must outlive the session (blocks are
+    // verified before their first use).
     static Result<Restored> restore(uint32_t id, const model::Model& model, compute::Engine& engine, BlockRefs& refs,
                                     std::shared_ptr<const file::SectionReader> image,
                                     const std::optional<TrustDomain>& domain = std::nullopt);

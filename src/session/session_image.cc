@@ -56,8 +56,8 @@ class Thaw {
                                          std::to_string(s_.context()));
         }
         DW_TRY(logits());
-        DW_TRY(kv());
         s_.tokens = std::move(frozen_.tokens);
+        DW_TRY(kv());
         s_.computed = frozen_.computed;
         s_.parts = std::move(frozen_.parts);
         s_.tail = frozen_.tail;
@@ -120,10 +120,22 @@ class Thaw {
                                      std::to_string(s_.image_kv.size_bytes) + " bytes");
         }
         if (count == 0) return {};
+        // What this node has computed itself stands for the image's, in every place up to the first that it has not.
+        for (uint32_t i = 0; s_.prefix_root && i < frozen_.computed / compute::kBlockTokens; ++i) {
+            const PrefixKey key = s_.next_prefix_key();
+            const auto block = s_.refs.take_prefix(key);
+            if (!block) break;
+            s_.blocks.push_back(*block);
+            s_.prefix_keys.push_back(key);
+        }
+        const auto ours = static_cast<uint32_t>(s_.blocks.size());
+        if (ours == count) return {};
         if (s_.image_kv.file_offset % file::kSectionAlign != 0)
             return corrupt("kv", "does not lie at a multiple of 64 KiB");
-        DW_ASSIGN(s_.blocks, s_.refs.adopt(image_->fd(), s_.image_kv.file_offset, count));
-        for (uint32_t i = 0; i < count; ++i) s_.unverified.push_back(i);
+        DW_ASSIGN(const auto blocks,
+                  s_.refs.adopt(image_->fd(), s_.image_kv.file_offset + ours * block_bytes, count - ours));
+        s_.blocks.insert(s_.blocks.end(), blocks.begin(), blocks.end());
+        for (uint32_t i = ours; i < count; ++i) s_.unverified.push_back(i);
         s_.from_image = true;
         s_.image = image_;
         s_.image_what = what("kv");

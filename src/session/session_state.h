@@ -49,9 +49,9 @@ struct Session::State {
     std::vector<uint32_t> tokens;
     uint32_t computed = 0;
     std::vector<compute::BlockId> blocks;
-    // Of the beginning that it shares: the key before the first block (nullopt: it shares nothing), and of each full
-    // block of computed tokens, all of which this node computed. An image's KV is nobody's word but the image's: with
-    // that, and with what was computed from it, nothing is shared.
+    // Of the beginning that it shares: the key before the first block (nullopt: it shares nothing), and those of the
+    // first full blocks, which this node computed: all of the computed tokens' unless from_image. An image's KV is
+    // nobody's word but the image's: it, and what was computed from it, are not for others to find.
     std::optional<PrefixKey> prefix_root;
     std::vector<PrefixKey> prefix_keys;
     bool from_image = false;

@@ -98,8 +98,8 @@ Result<void> Session::State::truncate(uint32_t count) {
     }
     drop_blocks(blocks_for(count));
     computed = count;
+    if (count <= prefix_keys.size() * kBlockTokens) from_image = false;
     prefix_keys.resize(std::min<size_t>(prefix_keys.size(), count / kBlockTokens));
-    if (count == 0) from_image = false;
     logits = {};
     return {};
 }

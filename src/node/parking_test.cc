@@ -1,0 +1,129 @@
+// Actors that wait for a message give their memory back, by the policy, and go on as if nothing had been.
+#include "node/parking.h"
+
+#include <sys/stat.h>
+
+#include "node/scheduler_test.h"
+
+namespace driftwood::node {
+namespace {
+
+constexpr StepLimits kLimits{.decode_tokens = 8, .prompt_tokens = 64, .prompt_alone = 128, .patience = 3};
+
+std::vector<Script> talkers() {
+    std::vector<Script> scripts;
+    for (uint64_t i = 0; i < 4; ++i) {
+        scripts.push_back({.messages = {words(14), "And " + words(static_cast<int>(i)), "So?"},
+                           .seed = i,
+                           .arrives = static_cast<int>(i),
+                           .pause = 40});
+    }
+    return scripts;
+}
+
+struct Played {
+    uint32_t parked, fetched;
+    uint64_t most_bytes, least_bytes;  // at the beginning of a round, after the first answers
+};
+
+// Everybody must get the bits of being alone.
+Played play(const ParkingPolicy& policy) {
+    const std::vector<Script> scripts = talkers();
+    World world;
+    const file::TestDirectory directory;
+    Played played{};
+    {
+        Stage stage(world, scripts, kLimits, directory.path(), policy);
+        played.least_bytes = UINT64_MAX;
+        stage.before_round = [&](int round) {
+            if (round < 30 || stage.scheduler().actors() < scripts.size()) return;
+            played.most_bytes = std::max(played.most_bytes, stage.scheduler().memory_bytes());
+            played.least_bytes = std::min(played.least_bytes, stage.scheduler().memory_bytes());
+        };
+        const std::vector<Life> got = stage.play();
+        played.parked = stage.parked;
+        played.fetched = stage.fetched;
+        for (size_t i = 0; i < scripts.size(); ++i) {
+            SCOPED_TRACE(i);
+            expect_same(forget(got[i]), forget(alone(scripts[i])));
+        }
+    }
+    EXPECT_EQ(world.engine->pool().blocks_in_use(), 0U);
+    EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+    return played;
+}
+
+TEST(ParkingTest, who_has_waited_for_long_gives_his_memory_back_and_goes_on_with_the_same_bits) {
+    const Played played = play({.idle_ns = 15, .memory_bytes = std::nullopt});  // of a clock that each round reads
+    EXPECT_EQ(played.parked, 4U * 4);                                           // before its first message, too
+    EXPECT_EQ(played.fetched, 4U * 3);
+    EXPECT_GT(played.most_bytes, 100'000U);
+    EXPECT_EQ(played.least_bytes, 0U);
+}
+
+TEST(ParkingTest, nobody_is_parked_before_his_time) {
+    const Played played = play({.idle_ns = 1'000'000, .memory_bytes = std::nullopt});
+    EXPECT_EQ(played.parked, 0U);
+    EXPECT_GT(played.least_bytes, 0U);
+}
+
+TEST(ParkingTest, above_the_mark_those_who_have_waited_longest_go) {
+    const Played unbounded = play({});
+    EXPECT_EQ(unbounded.parked, 0U);
+    const uint64_t mark = unbounded.most_bytes / 2;
+    const Played played = play({.idle_ns = std::nullopt, .memory_bytes = mark});
+    EXPECT_GE(played.parked, 4U);
+    EXPECT_GE(played.fetched, 4U);
+    EXPECT_LE(played.least_bytes, mark);
+    EXPECT_GT(played.least_bytes, 0U);  // and no more of them than that takes
+}
+
+TEST(ParkingTest, an_actor_is_fetched_when_it_is_asked_for) {
+    World world;
+    const auto module = actor::chat_module(world);
+    const file::TestDirectory directory;
+    StepClock clock{0, 1};
+    Parking parking(directory.path(),
+                    [&](const std::string& image) -> Result<LiveActor> {
+                        LiveActor live;
+                        DW_ASSIGN(auto thawed, actor::thaw_file(world, *module, image));
+                        live.actor = std::move(thawed.actor);
+                        return live;
+                    },
+                    clock, {.idle_ns = 0, .memory_bytes = std::nullopt});
+    Scheduler scheduler(
+        *world.engine, world.blocks, {.step = {}}, [](Scheduler::Key, const actor::Step&) {}, &parking);
+    LiveActor live;
+    live.actor = Actor::create(world.context(), *module, actor::chat_options()).value();
+    const Scheduler::Key key = scheduler.add(std::move(live)).value();
+    ASSERT_TRUE(scheduler.send(key, "Hi").ok());
+    for (int i = 0; i < 200 && !scheduler.parked(key); ++i) scheduler.round();
+    ASSERT_TRUE(scheduler.parked(key));
+    EXPECT_EQ(scheduler.memory_bytes(), 0U);
+    ASSERT_TRUE(scheduler.fetch(key).ok());
+    EXPECT_EQ(scheduler.at(key).sessions().at(0)->parts().size(), 2U);
+    EXPECT_GT(scheduler.memory_bytes(), 0U);
+    EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+}
+
+TEST(ParkingTest, its_directory_is_private_and_goes_with_it) {
+    const file::TestDirectory directory;
+    const std::string parent = directory.file("a/b");
+    std::string path;
+    {
+        auto mine = ParkingDirectory::create(parent), other = ParkingDirectory::create(parent);
+        ASSERT_TRUE(mine.ok() && other.ok());
+        path = mine->path();
+        EXPECT_NE(path, other->path());
+        struct stat status {};
+        ASSERT_EQ(stat(path.c_str(), &status), 0);
+        EXPECT_EQ(status.st_mode & 0777U, 0700U);
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(parent));
+    const auto none = ParkingDirectory::create("/dev/null/parked");
+    ASSERT_FALSE(none.ok());
+    EXPECT_NE(none.error().message.find("/dev/null/parked"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace driftwood::node
