@@ -15,8 +15,9 @@ constexpr uint32_t kPassRows = 512;   // rows that share one reading of the weig
 constexpr uint32_t kLogitRows = 32;   // rows whose logits are computed together
 constexpr size_t kTaskBytes = 65536;  // weights that one task of a linear layer reads, about
 constexpr uint32_t kRowTile = 32;     // kernels work on this many rows of a matrix at once
-// Rows of a task over many tokens: kernels for tiles arrange the activations anew in every call.
-constexpr uint32_t kManyTokens = 64;
+// Rows of a task over many tokens: every call begins with what its tokens need, be it activations arranged for tiles or
+// where their sums begin.
+constexpr uint32_t kManyTokens = 8;
 constexpr uint32_t kManyTokensRows = 128;
 constexpr uint32_t kTasksPerThread = 4;  // of each matrix, if it has the rows
 

@@ -4,6 +4,9 @@
 // chunk, up to four rows at a time share each register of keys and of values; VPMADDWD multiplies pairs of 16-bit
 // numbers (two dimensions of a key, two keys of a dimension), which is why the layout of a block (kv.h) pairs them. No
 // pair overflows, whatever a file holds: a query's bytes are at most 255, weights at most 8192.
+//
+// Meanwhile the next chunk is asked for (ahead.h), once for all rows.
+#include "compute/cpu/ahead.h"
 #include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx2/lanes.h"
 
@@ -188,32 +191,38 @@ void add_values(const int16_t* v, uint32_t first, uint32_t head_dim, uint32_t ke
 
 // One chunk for Rows rows, each of which sees some of it.
 template <uint32_t Rows>
-void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
+void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states, Ahead& ahead) {
     uint32_t most_visible = 0;
     for (uint32_t r = 0; r < Rows; ++r) {
         const uint32_t visible = visible_in(chunk, rows[r]);
         most_visible = visible > most_visible ? visible : most_visible;
     }
+    // The next chunk has 4 · head_dim lines and a few.
+    const uint32_t lines = head_dim / 4;
     alignas(32) float u[Rows][kBlockTokens] = {};
     for (uint32_t first = 0; first < most_visible; first += kLanes) {
+        ahead.ask(lines);
         score_eight<Rows>(chunk, first, head_dim, states, u);
     }
     for (uint32_t r = 0; r < Rows; ++r) {
+        ahead.ask(lines);
         if (rows[r].finite) {
             rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible_in(chunk, rows[r]), states[r]);
         }
     }
     for (uint32_t first = 0; first < head_dim; first += 2 * kLanes) {
+        ahead.ask(lines);
         add_values<Rows>(chunk.v, first, head_dim, (most_visible + 1) / 2, states, rows);
     }
 }
 
-void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
+void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states,
+                  Ahead& ahead) {
     switch (count) {
-        case 1: return attend_chunk<1>(chunk, head_dim, rows, states);
-        case 2: return attend_chunk<2>(chunk, head_dim, rows, states);
-        case 3: return attend_chunk<3>(chunk, head_dim, rows, states);
-        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states);
+        case 1: return attend_chunk<1>(chunk, head_dim, rows, states, ahead);
+        case 2: return attend_chunk<2>(chunk, head_dim, rows, states, ahead);
+        case 3: return attend_chunk<3>(chunk, head_dim, rows, states, ahead);
+        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states, ahead);
     }
 }
 
@@ -229,6 +238,7 @@ void attention(const AttentionKvi& args) {
     }
     for (uint32_t index = 0; index * kBlockTokens < most_visible; ++index) {
         const Chunk chunk = chunk_at(args, index);
+        Ahead ahead = ahead_of(args, index, most_visible);
         for (uint32_t r = 0; r < args.row_count;) {
             // Rows that see nothing of this chunk are not merged with it: they would turn a −0 into +0.
             if (visible_in(chunk, args.rows[r]) == 0) {
@@ -238,7 +248,8 @@ void attention(const AttentionKvi& args) {
             uint32_t count = 1;
             while (count < kSharing && r + count < args.row_count && visible_in(chunk, args.rows[r + count]) > 0)
                 ++count;
-            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r);
+            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r, ahead);
+            ahead.ask_for_rest();
             r += count;
         }
     }

@@ -4,10 +4,8 @@
 // chunk, up to four rows at a time share each register of keys and of values; VPDPWSSD multiplies pairs of 16-bit
 // numbers (two dimensions of a key, two keys of a dimension), which is why the layout of a block (kv.h) pairs them.
 //
-// The next chunk lies elsewhere in memory, where the processor does not look for it. Its lines are asked for while this
-// one is computed, once for all rows, in their order and a few at a time: memory is to be as busy between the products
-// as beside them, and only so many lines can be on their way at once. They go to the second-level cache: asking for
-// the first would take what waiting loads need.
+// Meanwhile the next chunk is asked for (ahead.h), once for all rows.
+#include "compute/cpu/ahead.h"
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/avx512/lanes.h"
 
@@ -32,28 +30,6 @@ struct State {
     float unit;  // of the weights, times the chunk's factor
 };
 
-// What is asked for, line by line.
-class Ahead {
-  public:
-    Ahead(const uint8_t* part, size_t bytes)
-        : at_(reinterpret_cast<const char*>(part)), end_(part == nullptr ? at_ : at_ + bytes) {}
-
-    // May go past the end by fewer than `lines`.
-    void ask(uint32_t lines) {
-        if (at_ >= end_) return;
-        for (uint32_t i = 0; i < lines; ++i) _mm_prefetch(at_ + i * kLine, _MM_HINT_T1);
-        at_ += lines * kLine;
-    }
-    void ask_for_rest() {
-        for (; at_ < end_; at_ += kLine) _mm_prefetch(at_, _MM_HINT_T1);
-    }
-
-  private:
-    static constexpr size_t kLine = 64;
-    const char* at_;
-    const char* end_;
-};
-
 struct Chunk {
     const int16_t* k;
     const int16_t* v;
@@ -67,13 +43,6 @@ Chunk chunk_at(const AttentionKvi& args, uint32_t index) {
     const size_t count = size_t{kBlockTokens} * args.head_dim;
     const auto* scales = reinterpret_cast<const float*>(ints + 2 * count);
     return {ints, ints + count, scales, scales + kBlockTokens, index * kBlockTokens};
-}
-
-// The part to ask for while chunk `index` is computed.
-Ahead ahead_of(const AttentionKvi& args, uint32_t index, uint32_t most_visible) {
-    const bool more = (index + 1) * kBlockTokens < most_visible;
-    const size_t bytes = size_t{kBlockTokens} * (2 * args.head_dim * sizeof(int16_t) + 2 * sizeof(float));
-    return {more ? args.blocks[index + 1] : args.next, bytes};
 }
 
 uint32_t visible_in(const Chunk& chunk, const AttentionRow& row) {
