@@ -8,7 +8,7 @@ namespace driftwood::compute::amx {
 namespace {
 
 // From here on tiles are faster than vectors: unpacking weights for a tile is paid once per call.
-constexpr uint32_t kManyTokens = 8;
+constexpr uint32_t kManyTokens = 12;
 
 const Kernels& few_tokens() {
     static const Kernels kTable = reference::completed(avx512::kernels());
