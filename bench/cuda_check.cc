@@ -8,7 +8,9 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <string>
+#include <utility>
 
 #include "bench/conversation.h"
 
@@ -17,13 +19,17 @@ namespace {
 
 constexpr uint32_t kPrompt = 150;         // tokens, more than two blocks
 constexpr uint32_t kConversations = 256;  // side by side, each of its own tokens
+constexpr uint32_t kMostDepth = 300;      // tokens, of conversations side by side at depths
+constexpr uint32_t kBlocksEach = (kMostDepth + 2 + kBlockTokens - 1) / kBlockTokens;
 constexpr uint32_t kBatches[] = {1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 200, 256};
-constexpr uint32_t kChunks[] = {150, 64, 31, 9, 5, 2, 1};
+// Every other one with its logits in memory that the card does not reach.
+constexpr uint32_t kChunks[] = {150, 64, 31, 9, 5, 2, 1, 1};
 
 struct Case {
     std::string name;
     TestShape shape;
     std::optional<WeightType> embedding;  // plain floats, the output being made of them
+    bool is_deep = false;                 // whether many conversations are compared at depths too
 };
 
 void feed(Engine& engine, Conversation& one, std::span<const uint32_t> tokens, size_t chunk) {
@@ -42,10 +48,11 @@ class Comparison {
     void chunks() {
         Conversation want;
         feed(host_, want, prompt(), kPrompt);
-        for (const uint32_t chunk : kChunks) {
+        for (size_t i = 0; i < std::size(kChunks); ++i) {
             Conversation got;
-            feed(cuda_, got, prompt(), chunk);
-            compare("a prompt in chunks of " + std::to_string(chunk), got, want);
+            if (i % 2 == 0) got.logits_in = LogitsIn::kOrdinaryMemory;
+            feed(cuda_, got, prompt(), kChunks[i]);
+            compare("a prompt in chunks of " + std::to_string(kChunks[i]), got, want);
             got.release(cuda_);
         }
         want.release(host_);
@@ -87,6 +94,27 @@ class Comparison {
         }
         for (uint32_t i = 0; i < 2; ++i) {
             compare(i == 0 ? "decodes beside a prompt" : "a prompt beside decodes", got[i], want[i]);
+            got[i].release(cuda_);
+            want[i].release(host_);
+        }
+    }
+
+    // All conversations at once, each with another number of tokens and of chunks behind it; then each reads two more.
+    void deep() {
+        std::vector<Conversation> want(kConversations), got(kConversations);
+        for (const auto& [engine, all] : {std::pair(&host_, &want), std::pair(&cuda_, &got)}) {
+            for (uint32_t round = 0; round < 3; ++round) {
+                std::vector<BatchItem> batch;
+                for (uint32_t i = 0; i < kConversations; ++i) {
+                    const uint32_t depth = 1 + i * 37 % kMostDepth;
+                    const size_t at = i % 100 + (round == 0 ? 0 : depth + round - 1);
+                    batch.push_back((*all)[i].item(*engine, std::span(tokens_).subspan(at, round == 0 ? depth : 1)));
+                }
+                run(*engine, batch);
+            }
+        }
+        for (uint32_t i = 0; i < kConversations; ++i) {
+            compare("of 256 at depths, number " + std::to_string(i), got[i], want[i]);
             got[i].release(cuda_);
             want[i].release(host_);
         }
@@ -157,13 +185,15 @@ TestModel model_of(const Case& wanted) {
 bool check_case(const Case& wanted, std::string_view host_name, size_t& compared) {
     const auto begin = std::chrono::steady_clock::now();
     const TestModel model = model_of(wanted);
-    auto cuda = make_engine("cuda", model.spec, {.kv_blocks = kConversations + 16});
+    constexpr uint32_t kBlocks = kConversations * kBlocksEach + 16;
+    auto cuda = make_engine("cuda", model.spec, {.kv_blocks = kBlocks});
     if (!cuda.ok()) check_failed(cuda.error().message);
-    auto host = make_engine(host_name, model.spec, {.kv_blocks = kConversations + 16}).value();
+    auto host = make_engine(host_name, model.spec, {.kv_blocks = kBlocks}).value();
     Comparison comparison(*cuda.value(), *host, wanted.shape.vocab);
     comparison.chunks();
     comparison.batches();
     comparison.mixed();
+    if (wanted.is_deep) comparison.deep();
     compared += comparison.compared();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     std::printf("%-52s %6.1f MB of logits and KV, %zu bytes differ, %.1f s\n", wanted.name.c_str(),
@@ -198,7 +228,9 @@ std::vector<Case> cases() {
         if (second != type) name += " + " + std::string(weight_type_name(second));
         if (embedding) name += ", embedding " + std::string(weight_type_name(*embedding));
         name += ", " + std::to_string(bits_of(bits)) + " bits, " + what;
-        all.push_back({name, shape, embedding});
+        // Where attention of many decodes has kernels of its own.
+        const bool is_deep = shape.head_dim == 64 || shape.head_dim == 128;
+        all.push_back({name, shape, embedding, is_deep});
     };
     constexpr WeightType kTypes[] = {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ5_0,
                                      WeightType::kQ5_1, WeightType::kQ4_K, WeightType::kQ5_K, WeightType::kQ6_K,
@@ -225,6 +257,24 @@ std::vector<Case> cases() {
     add("mixed", odd_shape(), WeightType::kW16, WeightType::kQ8_0, k8);
     for (const WeightType embedding : {WeightType::kF32, WeightType::kF16, WeightType::kBF16}) {
         add("tied", odd_shape(), WeightType::kW16, WeightType::kW16, k8, embedding);
+    }
+    // Logits that take longer to travel than layers to run: halves of a step take turns.
+    TestShape wordy = plain_shape();
+    wordy.layers = 5;
+    wordy.heads = 16;
+    wordy.kv_heads = 4;
+    wordy.vocab = 8192;
+    for (const WeightType type : {WeightType::kQ4_0, WeightType::kQ8_0, WeightType::kQ4_K}) {
+        add("many words", wordy, type, type, k8);
+    }
+    for (const WeightType type : {WeightType::kQ4_0, WeightType::kQ8_0}) {
+        TestShape few = plain_shape();
+        few.head_dim = 128;
+        add("heads of 128, 4 of a group", few, type, type, k8);
+        few.heads = 4;
+        add("heads of 128, 2 of a group", few, type, type, k8);
+        few.heads = 32;
+        add("heads of 128, 16 of a group", few, type, type, k8);
     }
     for (const uint32_t head_dim : {16U, 80U, 96U, 112U, 256U}) {
         add(("heads of " + std::to_string(head_dim)).c_str(), head_shape(head_dim), WeightType::kQ8_0,

@@ -11,7 +11,6 @@ namespace driftwood::compute::cuda {
 namespace {
 
 constexpr uint32_t kWarps = 4;
-constexpr uint32_t kManyBlocks = 512;    // that fill the card without splitting
 constexpr uint32_t kMergeLoads = 32;     // chunks whose sums are on their way together
 constexpr uint32_t kMergeChunks = 1024;  // whose factors fit into shared memory at once
 
@@ -174,8 +173,9 @@ cudaError_t launch(cudaStream_t stream, const Attention& args) {
 }  // namespace
 
 cudaError_t attention_decode(cudaStream_t stream, const Attention& args) {
-    if (args.decode_rows * args.sequences.kv_heads >= kManyBlocks) return attention_many(stream, args);
-    return args.sequences.head_dim == 64 ? launch<64>(stream, args) : launch<128>(stream, args);
+    const Sequences& s = args.sequences;
+    if (many_decodes(args.decode_rows, s.kv_heads)) return attention_many(stream, args);
+    return s.head_dim == 64 ? launch<64>(stream, args) : launch<128>(stream, args);
 }
 
 }  // namespace driftwood::compute::cuda

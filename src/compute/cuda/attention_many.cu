@@ -10,6 +10,9 @@ namespace driftwood::compute::cuda {
 namespace {
 
 constexpr uint32_t kDecodeWarps = 4;
+// Of a multiprocessor, as its shared memory allows.
+template <uint32_t kHeadDim, uint32_t kRows>
+constexpr uint32_t kBlocks = kRows == 2 ? 1 : kHeadDim == 64 ? 6 : 3;
 
 // Heads that a block turns and quantises itself: the queries of a KV head's group, numbered from 0; then the row's own
 // key and value, into the cache's block, and into the chunk that is in shared memory already. Those of [first, end).
@@ -39,17 +42,18 @@ __device__ void rope_in_block(const Attention& args, Turned<kHeadDim>& turned, C
     }
 }
 
-// Of rows g and g + 8 of the queries.
+// Of row g of the queries and, with two rows a lane, g + 8. A KV head of at most 8 queries needs the first alone.
+template <uint32_t kRows>
 struct Weighed {
-    float m[2];
-    int32_t l[2];
-    int32_t exponent[2];  // of the weights' unit; INT32_MIN: all weights are zero
-    bool in_range[2];
+    float m[kRows];
+    int32_t l[kRows];
+    int32_t exponent[kRows];  // of the weights' unit; INT32_MIN: all weights are zero
+    bool in_range[kRows];
 };
 
 // The warp's 16 keys of a chunk of which `keys` are seen: scores, and the largest of each row among all warps' once the
 // block has met.
-template <uint32_t kHeadDim>
+template <uint32_t kRows, uint32_t kHeadDim>
 __device__ void score_keys(const Queries<kHeadDim>& q, const Chunk<kHeadDim>& chunk, uint32_t keys,
                            SplitExchange<kDecodeWarps>& exchange, float (&u)[2][4]) {
     const uint32_t warp = threadIdx.x / 32;
@@ -59,12 +63,12 @@ __device__ void score_keys(const Queries<kHeadDim>& q, const Chunk<kHeadDim>& ch
     for (uint32_t j = 0; j < 2; ++j) {
         tile_scores(q, chunk, warp * 2 + j, u[j]);
 #pragma unroll
-        for (uint32_t i = 0; i < 4; ++i) {
+        for (uint32_t i = 0; i < 2 * kRows; ++i) {
             if ((warp * 2 + j) * 8 + lane % 4 * 2 + i % 2 < keys) most[i / 2] = fmaxf(most[i / 2], u[j][i]);
         }
     }
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kRows; ++i) {
         most[i] = fmaxf(most[i], __shfl_xor_sync(kAllLanes, most[i], 1));
         most[i] = fmaxf(most[i], __shfl_xor_sync(kAllLanes, most[i], 2));
         if (lane % 4 == 0) exchange.scores[warp][lane / 4 + i * 8] = most[i];
@@ -72,18 +76,18 @@ __device__ void score_keys(const Queries<kHeadDim>& q, const Chunk<kHeadDim>& ch
 }
 
 // After the block has met: weights into exchange.weight, which all may read when this returns.
-template <uint32_t kHeadDim>
-__device__ Weighed weigh_keys(const Chunk<kHeadDim>& chunk, uint32_t keys, const float (&cq)[2],
-                              SplitExchange<kDecodeWarps>& exchange, float (&u)[2][4]) {
+template <uint32_t kRows, uint32_t kHeadDim>
+__device__ Weighed<kRows> weigh_keys(const Chunk<kHeadDim>& chunk, uint32_t keys, const float (&cq)[2],
+                                     SplitExchange<kDecodeWarps>& exchange, float (&u)[2][4]) {
     const uint32_t warp = threadIdx.x / 32;
     const uint32_t g = threadIdx.x % 32 / 4;
     const uint32_t t = threadIdx.x % 4;
-    Weighed made;
-    float c[2];
-    float largest[2] = {0.0F, 0.0F};
-    int32_t l[2] = {0, 0};
+    Weighed<kRows> made;
+    float c[kRows];
+    float largest[kRows] = {};
+    int32_t l[kRows] = {};
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kRows; ++i) {
         float most = -INFINITY;
         for (uint32_t w = 0; w < kDecodeWarps; ++w) most = fmaxf(most, exchange.scores[w][g + i * 8]);
         c[i] = __fmul_rn(most, cq[i]);
@@ -92,7 +96,7 @@ __device__ Weighed weigh_keys(const Chunk<kHeadDim>& chunk, uint32_t keys, const
 #pragma unroll
     for (uint32_t j = 0; j < 2; ++j) {
 #pragma unroll
-        for (uint32_t i = 0; i < 4; ++i) {
+        for (uint32_t i = 0; i < 2 * kRows; ++i) {
             const uint32_t key = (warp * 2 + j) * 8 + 2 * t + i % 2;
             const float x = __fmaf_rn(u[j][i], cq[i / 2], -made.m[i / 2]);
             const float p = exp2_attention(x > kScoreFloor ? x : kScoreFloor);
@@ -102,7 +106,7 @@ __device__ Weighed weigh_keys(const Chunk<kHeadDim>& chunk, uint32_t keys, const
         }
     }
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kRows; ++i) {
         largest[i] = fmaxf(largest[i], __shfl_xor_sync(kAllLanes, largest[i], 1));
         largest[i] = fmaxf(largest[i], __shfl_xor_sync(kAllLanes, largest[i], 2));
         l[i] += __shfl_xor_sync(kAllLanes, l[i], 1);
@@ -112,7 +116,7 @@ __device__ Weighed weigh_keys(const Chunk<kHeadDim>& chunk, uint32_t keys, const
     }
     __syncthreads();
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kRows; ++i) {
         made.l[i] = 0;
         for (uint32_t w = 0; w < kDecodeWarps; ++w) {
             largest[i] = fmaxf(largest[i], exchange.weights[w][g + i * 8]);
@@ -132,12 +136,17 @@ __device__ Weighed weigh_keys(const Chunk<kHeadDim>& chunk, uint32_t keys, const
     return made;
 }
 
+template <uint32_t kRows>
 __device__ WeightPlanes weight_planes(const SplitExchange<kDecodeWarps>& exchange) {
     WeightPlanes w;
 #pragma unroll
     for (uint32_t step = 0; step < 2; ++step) {
 #pragma unroll
         for (uint32_t word = 0; word < 4; ++word) {
+            if (word % 2 >= kRows) {
+                w.low[step][word] = w.high[step][word] = 0;
+                continue;
+            }
             const uint32_t tile = step * 4 + word / 2 * 2;
             const uint32_t row = threadIdx.x % 32 / 4 + word % 2 * 8;
             const uint16_t* from = &exchange.weight[row][tile * 8 + threadIdx.x % 4 * 2];
@@ -172,15 +181,15 @@ __device__ void load_part(Chunk<kHeadDim>& chunk, const uint8_t* head) {
 }
 
 // How far rows g and g + 8 have come.
-template <uint32_t kHeadDim>
+template <uint32_t kHeadDim, uint32_t kRows>
 struct Running {
     float max[2] = {kFirstMax, kFirstMax};
-    float sum[2] = {};
-    float out[kHeadDim / 32][4] = {};  // as the tiles of a warp's quarter of the dimensions
+    float sum[kRows] = {};
+    float out[kHeadDim / 32][2 * kRows] = {};  // as the tiles of a warp's quarter of the dimensions
 
-    __device__ void merge(const Weighed& weighed, const int32_t (&sums)[kHeadDim / 32][4]) {
+    __device__ void merge(const Weighed<kRows>& weighed, const int32_t (&sums)[kHeadDim / 32][4]) {
 #pragma unroll
-        for (uint32_t i = 0; i < 2; ++i) {
+        for (uint32_t i = 0; i < kRows; ++i) {
             const float most = fmaxf(max[i], weighed.m[i]);
             const float al = power_of_two(static_cast<int32_t>(__fsub_rn(max[i], most)));
             const auto be_exponent = static_cast<int32_t>(__fsub_rn(weighed.m[i], most));
@@ -199,8 +208,8 @@ struct Running {
 };
 
 // The outputs of the group, divided: as floats, or, by way of `staged`, as activations.
-template <uint32_t kHeadDim>
-__device__ void give_out(const Attention& args, const Running<kHeadDim>& running, uint32_t row, uint32_t kv_head,
+template <uint32_t kHeadDim, uint32_t kRows>
+__device__ void give_out(const Attention& args, const Running<kHeadDim, kRows>& running, uint32_t row, uint32_t kv_head,
                          float (*staged)[kHeadDim]) {
     const Sequences& s = args.sequences;
     const uint32_t group = s.heads / s.kv_heads;
@@ -209,7 +218,7 @@ __device__ void give_out(const Attention& args, const Running<kHeadDim>& running
     const bool tiles = args.tiles.q != nullptr;
     float* out = args.out + (static_cast<size_t>(row) * s.heads + kv_head * group) * kHeadDim;
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kRows; ++i) {
         const uint32_t head = lane / 4 + i * 8;
         if (head >= group) continue;
         const float factor = __fdiv_rn(kWeightScale, running.sum[i]);
@@ -222,6 +231,16 @@ __device__ void give_out(const Attention& args, const Running<kHeadDim>& running
     }
     if (!tiles) return;
     __syncthreads();
+    if (args.tiles_kind == ActivationKind::kA256) {  // the group's heads are a super-block
+        if (warp > 0) return;
+        float x[8];
+        load_eight(staged[0], kSuperBlock, lane * 8, x);
+        const uint32_t super_blocks = super_blocks_of(s.heads * kHeadDim);
+        if (!store_super_block<ActivationKind::kA256>(args.tiles, row, kv_head, super_blocks, x)) {
+            atomicMin(args.fault + row, args.code);
+        }
+        return;
+    }
     constexpr uint32_t kGroups = kHeadDim / kGroup;
     for (uint32_t i = warp; i < group * kGroups; i += kDecodeWarps) {
         const uint32_t of_row = kv_head * group * kGroups + i;
@@ -239,8 +258,8 @@ struct Shared {
     alignas(16) Turned<kHeadDim> turned;
 };
 
-template <uint32_t kHeadDim>
-__global__ void __launch_bounds__(kDecodeWarps * 32) attention_many_kernel(Attention args) {
+template <uint32_t kHeadDim, uint32_t kRows>
+__global__ void __launch_bounds__(kDecodeWarps * 32, kBlocks<kHeadDim, kRows>) attention_many_kernel(Attention args) {
     extern __shared__ __align__(16) uint8_t memory[];
     auto& shared = *reinterpret_cast<Shared<kHeadDim>*>(memory);
     Chunk<kHeadDim>& chunk = shared.chunk;
@@ -271,10 +290,10 @@ __global__ void __launch_bounds__(kDecodeWarps * 32) attention_many_kernel(Atten
     }
     const uint32_t g = threadIdx.x % 32 / 4;
     const Queries<kHeadDim> q = load_queries<kHeadDim>(g < group ? q16 + g * kHeadDim : nullptr,
-                                                       g + 8 < group ? q16 + (g + 8) * kHeadDim : nullptr);
+                                                       kRows > 1 && g + 8 < group ? q16 + (g + 8) * kHeadDim : nullptr);
     const float cq[2] = {g < group ? head_cq[g] : 0.0F, g + 8 < group ? head_cq[g + 8] : 0.0F};
 
-    Running<kHeadDim> running;
+    Running<kHeadDim, kRows> running;
     for (uint32_t index = 0; index < count; ++index) {
         const bool last = index + 1 == count;
         const uint8_t* next = last ? nullptr : blocks[index + 1] + offset;
@@ -287,18 +306,18 @@ __global__ void __launch_bounds__(kDecodeWarps * 32) attention_many_kernel(Atten
         __syncthreads();
         const uint32_t keys = visible - index * kBlockTokens;
         float u[2][4];
-        score_keys(q, chunk, keys, shared.exchange, u);
+        score_keys<kRows>(q, chunk, keys, shared.exchange, u);
         cp_async_wait<0>();
         __syncthreads();
         if (!last) load_part<Part::kKeys>(chunk, next);
         cp_async_commit();
-        const Weighed weighed = weigh_keys(chunk, keys, cq, shared.exchange, u);
+        const Weighed<kRows> weighed = weigh_keys<kRows>(chunk, keys, cq, shared.exchange, u);
 #pragma unroll
-        for (uint32_t i = 0; i < 2; ++i) {
+        for (uint32_t i = 0; i < kRows; ++i) {
             const bool mine = threadIdx.x < 32 && threadIdx.x % 4 == 0 && g + i * 8 < group;
             if (mine && !weighed.in_range[i]) atomicMin(args.fault + row, args.code);
         }
-        const WeightPlanes w = weight_planes(shared.exchange);
+        const WeightPlanes w = weight_planes<kRows>(shared.exchange);
         int32_t sums[kHeadDim / 32][4];
 #pragma unroll
         for (uint32_t j = 0; j < kHeadDim / 32; ++j) {
@@ -314,10 +333,10 @@ __global__ void __launch_bounds__(kDecodeWarps * 32) attention_many_kernel(Atten
     give_out(args, running, row, kv_head, reinterpret_cast<float(*)[kHeadDim]>(&chunk));
 }
 
-template <uint32_t kHeadDim>
+template <uint32_t kHeadDim, uint32_t kRows>
 cudaError_t launch(cudaStream_t stream, const Attention& args) {
     constexpr size_t kShared = sizeof(Shared<kHeadDim>);
-    const auto kernel = attention_many_kernel<kHeadDim>;
+    const auto kernel = attention_many_kernel<kHeadDim, kRows>;
     const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int{kShared});
     if (allowed != cudaSuccess) return allowed;
     const dim3 grid(args.sequences.kv_heads, args.decode_rows);
@@ -327,7 +346,10 @@ cudaError_t launch(cudaStream_t stream, const Attention& args) {
 }  // namespace
 
 cudaError_t attention_many(cudaStream_t stream, const Attention& args) {
-    return args.sequences.head_dim == 64 ? launch<64>(stream, args) : launch<128>(stream, args);
+    const Sequences& s = args.sequences;
+    const bool one_row = s.heads / s.kv_heads <= 8;
+    if (s.head_dim == 64) return one_row ? launch<64, 1>(stream, args) : launch<64, 2>(stream, args);
+    return one_row ? launch<128, 1>(stream, args) : launch<128, 2>(stream, args);
 }
 
 }  // namespace driftwood::compute::cuda

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "compute/constants.h"
 #include "compute/cuda/cuda.h"
@@ -150,6 +151,7 @@ Result<void> CudaEngine::send(std::span<const BatchItem> batch, std::span<const 
             for (uint32_t q = 0; q < queries; q += each) pass.tasks.push_back({begin, q, std::min(q + each, queries)});
         }
     }
+    if (many_decodes(pass.decode_rows.size(), spec_.kv_heads)) pass.max_chunks = 0;
     // Those that see most begin first.
     std::reverse(pass.tasks.begin(), pass.tasks.end());
     for (uint32_t i = 0; i < count; ++i) {
@@ -193,9 +195,10 @@ Result<void> CudaEngine::hold(std::span<const StepRow> rows, const Pass& pass) {
     const size_t logits = std::min<size_t>(pass.logit_rows.size(), kLogitRows) * spec_.vocab * sizeof(float);
     const bool staged = std::any_of(pass.logit_rows.begin(), pass.logit_rows.end(),
                                     [&](uint32_t row) { return is_staged(rows[row], pass.logit_rows.size()); });
-    const size_t parts = pass.decode_rows.size() * spec_.heads * pass.max_chunks;
+    const size_t decodes = many_decodes(pass.decode_rows.size(), spec_.kv_heads) ? 0 : pass.decode_rows.size();
+    const size_t parts = decodes * spec_.heads * pass.max_chunks;
     const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
-    const size_t sums = std::min(pass.decode_rows.size() * one_row, std::max(one_row, kPartBytes));
+    const size_t sums = std::min(decodes * one_row, std::max(one_row, kPartBytes));
     const size_t host_logits = staged ? logits : 0;
     if (logits > b.logits.size() || host_logits > b.host_logits.size() || parts * kAttentionPartBytes > b.part.size() ||
         sums > b.part_sum.size()) {
@@ -219,6 +222,7 @@ Result<void> CudaEngine::run_pass(std::span<BatchItem> batch, std::span<const St
     Pass pass;
     DW_TRY(send(batch, rows, pass));
     DW_TRY(hold(rows, pass));
+    pass.late_layers = late_layers(pass);
     DW_TRY(pass.only_decodes() ? launch_graph(pass) : enqueue(pass));
     DW_TRY(bring_logits(rows, pass));
     DW_TRY(stream_.wait());
@@ -237,6 +241,9 @@ Result<void> CudaEngine::launch_graph(const Pass& pass) {
         if (graph.rows != pass.rows || graph.logit_rows != logit_rows || graph.max_chunks != pass.max_chunks) continue;
         return check("launch a step", cudaGraphLaunch(graph.exec, stream_.get()));
     }
+    // Making a graph takes longer than launching its kernels one by one: only for a step of the same shape as the last.
+    const std::array<uint32_t, 3> shape = {pass.rows, logit_rows, pass.max_chunks};
+    if (std::exchange(last_shape_, shape) != shape) return enqueue(pass);
     if (graphs_.size() >= kMostGraphs) drop_graphs();
     DW_TRY(check("begin a graph", cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal)));
     const Result<void> enqueued = enqueue(pass);
@@ -258,25 +265,37 @@ Result<void> CudaEngine::enqueue(const Pass& pass) {
         check("clear faults", cudaMemsetAsync(b.fault.as<void>(), 0xFF, pass.rows * sizeof(uint32_t), stream_.get())));
     DW_TRY(check("clear a flag", cudaMemsetAsync(b.large.as<void>(), 0, sizeof(uint32_t), stream_.get())));
     DW_TRY(check("embed", embed(stream_.get(), weights_->embedding, pass.token, pass.rows, b.residual.as<float>())));
-    for (uint32_t layer = 0; layer < spec_.layers; ++layer) {
-        DW_TRY(attention_block(layer, pass));
-        DW_TRY(feed_forward_block(layer, pass));
+    DW_TRY(enqueue_layers(pass, 0, spec_.layers - pass.late_layers));
+    if (pass.late_layers > 0) {
+        DW_TRY(enqueue_layers(pass.part(0, pass.half()), spec_.layers - pass.late_layers, spec_.layers));
     }
     return enqueue_logits(pass, 0);
 }
 
+Result<void> CudaEngine::enqueue_layers(const Pass& pass, uint32_t first, uint32_t end) {
+    for (uint32_t layer = first; layer < end; ++layer) {
+        DW_TRY(attention_block(layer, pass));
+        DW_TRY(feed_forward_block(layer, pass));
+    }
+    return {};
+}
+
+float* CudaEngine::residual(const Pass& pass) const {
+    return buffers_.residual.as<float>() + size_t{pass.first} * spec_.d_model;
+}
+
 // ---- the decoder
 
-Quantise CudaEngine::quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows,
+Quantise CudaEngine::quantised(const TiledMatrix& matrix, uint32_t layer, Place place, const Pass& pass,
                                const Activations& out) const {
     Quantise made{.kind = matrix.kind,
-                  .rows = rows,
+                  .rows = pass.rows,
                   .cols = matrix.cols,
                   .source = nullptr,
                   .out = out,
-                  .fault = buffers_.fault.as<uint32_t>(),
+                  .fault = fault(pass),
                   .code = fault_code(layer, place)};
-    made.out.order = linear_order(matrix, rows);
+    made.out.order = linear_order(matrix, pass.rows);
     return made;
 }
 
@@ -305,7 +324,7 @@ Result<void> CudaEngine::multiply(std::span<const Linear::Product> products, Lin
 }
 
 Result<void> CudaEngine::multiply_normed(std::span<const Linear::Product> products, Linear args, const float* weight,
-                                         uint32_t layer, Place place) {
+                                         uint32_t layer, Place place, const Pass& pass) {
     const bool fused = args.tokens <= kFusedTokens && spec_.d_model <= kFusedCols;
     std::optional<Quantise> made;
     for (size_t begin = 0, end = 0; begin < products.size(); begin = end) {
@@ -314,10 +333,9 @@ Result<void> CudaEngine::multiply_normed(std::span<const Linear::Product> produc
         if (fused) {
             args.norm = norm(weight, layer, place);
         } else {
-            const Quantise input = quantised(first, layer, place, args.tokens, activations());
+            const Quantise input = quantised(first, layer, place, pass, activations());
             if (!made || made->kind != input.kind || made->out.order != input.out.order) {
-                DW_TRY(check("norm", norm_quantise(stream_.get(), input, buffers_.residual.as<float>(), weight,
-                                                   spec_.norm_eps)));
+                DW_TRY(check("norm", norm_quantise(stream_.get(), input, residual(pass), weight, spec_.norm_eps)));
             }
             made = input;
         }
@@ -330,11 +348,11 @@ Result<void> CudaEngine::attention_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
     const Linear::Product qkv[] = {{w.wq, b.q.as<float>()}, {w.wk, b.k.as<float>()}, {w.wv, b.v.as<float>()}};
-    DW_TRY(multiply_normed(qkv, plain(pass, false), w.attn_norm, layer, Place::kAttnNorm));
+    DW_TRY(multiply_normed(qkv, plain(pass, false), w.attn_norm, layer, Place::kAttnNorm, pass));
     DW_TRY(attend(layer, pass));
     Linear out = plain(pass, true);
     if (takes_floats(w.wo, pass)) out.norm = floats(b.attended, layer, Place::kAttention);
-    const Linear::Product wo[] = {{w.wo, b.residual.as<float>()}};
+    const Linear::Product wo[] = {{w.wo, residual(pass)}};
     return multiply(wo, out);
 }
 
@@ -357,7 +375,7 @@ RopeStore CudaEngine::rope(uint32_t layer, const Pass& pass) const {
             .query_scale = query_scale_,
             .q16 = b.q16.as<int16_t>(),
             .cq = b.cq.as<float>(),
-            .fault = b.fault.as<uint32_t>(),
+            .fault = fault(pass),
             .q_code = fault_code(layer, Place::kQuery),
             .k_code = fault_code(layer, Place::kKey),
             .v_code = fault_code(layer, Place::kValue)};
@@ -381,7 +399,7 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass) {
     args.q16 = b.q16.as<int16_t>();
     args.cq = b.cq.as<float>();
     args.out = b.attended.as<float>();
-    args.fault = b.fault.as<uint32_t>();
+    args.fault = fault(pass);
     args.code = fault_code(layer, Place::kAttention);
     const bool fast = fast_attention(spec_.head_dim, spec_.heads / spec_.kv_heads);
     args.with_rope = fast && pass.tasks.empty();
@@ -396,12 +414,14 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass) {
         args.max_chunks = pass.max_chunks;
         args.part = b.part.as<void>();
         args.part_sum = b.part_sum.as<int32_t>();
-        // A32P: a head is whole groups, so the merge makes the activations. A256: four heads may share a scale.
-        const bool merged = args.tasks == 0 && wo.kind == ActivationKind::kA32P;
-        if (merged) args.tiles = quantised(wo, layer, Place::kAttention, pass.rows, activations()).out;
-        const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
         const auto decodes = static_cast<uint32_t>(pass.decode_rows.size());
-        const auto at_once = one_row == 0 ? 1 : static_cast<uint32_t>(std::max<size_t>(b.part_sum.size() / one_row, 1));
+        const bool merged = args.tasks == 0 && attention_makes(wo.kind, decodes, spec_.kv_heads, spec_.head_dim,
+                                                               spec_.heads / spec_.kv_heads);
+        if (merged) args.tiles = quantised(wo, layer, Place::kAttention, pass, activations()).out;
+        args.tiles_kind = wo.kind;
+        const size_t one_row = size_t{spec_.heads} * pass.max_chunks * spec_.head_dim * sizeof(int32_t);
+        auto at_once = one_row == 0 ? 1 : static_cast<uint32_t>(std::max<size_t>(b.part_sum.size() / one_row, 1));
+        if (many_decodes(decodes, spec_.kv_heads)) at_once = decodes;
         for (; args.first_decode < decodes; args.first_decode += at_once) {
             args.decode_rows = std::min(at_once, decodes - args.first_decode);
             DW_TRY(check("attention of decodes", attention_decode(stream_.get(), args)));
@@ -409,7 +429,7 @@ Result<void> CudaEngine::attend(uint32_t layer, const Pass& pass) {
         if (merged) return {};
     }
     if (takes_floats(wo, pass)) return {};
-    return check("quantise", quantise(stream_.get(), quantised(wo, layer, Place::kAttention, pass.rows, activations()),
+    return check("quantise", quantise(stream_.get(), quantised(wo, layer, Place::kAttention, pass, activations()),
                                       b.attended.as<float>()));
 }
 
@@ -417,7 +437,7 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     const LayerWeights& w = weights_->layer[layer];
     Buffers& b = buffers_;
     Linear pair = plain(pass, false);
-    const Quantise silu = quantised(w.w_down, layer, Place::kFeedForward, pass.rows, pair_activations());
+    const Quantise silu = quantised(w.w_down, layer, Place::kFeedForward, pass, pair_activations());
     // The pair makes the input of w_down itself: as groups, if both are A32P, else as floats.
     const bool groups = w.w_gate.kind == ActivationKind::kA32P;
     pair.is_pair =
@@ -428,7 +448,7 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
         pair.code = silu.code;
     }
     const Linear::Product gate_up[] = {{w.w_gate, b.gate.as<float>()}, {w.w_up, b.up.as<float>()}};
-    DW_TRY(multiply_normed(gate_up, pair, w.ffn_norm, layer, Place::kFfnNorm));
+    DW_TRY(multiply_normed(gate_up, pair, w.ffn_norm, layer, Place::kFfnNorm, pass));
     if (!pair.is_pair) {
         DW_TRY(check("silu", silu_quantise(stream_.get(), silu, b.gate.as<float>(), b.up.as<float>())));
     } else if (!groups && !takes_floats(w.w_down, pass)) {
@@ -437,7 +457,7 @@ Result<void> CudaEngine::feed_forward_block(uint32_t layer, const Pass& pass) {
     Linear down = plain(pass, true);
     down.x = pair_activations();
     if (pair.is_pair && takes_floats(w.w_down, pass)) down.norm = floats(b.gate, layer, Place::kFeedForward);
-    const Linear::Product w_down[] = {{w.w_down, b.residual.as<float>()}};
+    const Linear::Product w_down[] = {{w.w_down, residual(pass)}};
     return multiply(w_down, down);
 }
 

@@ -9,6 +9,7 @@
 // all later steps with the same error: sessions go on elsewhere from their tokens or images.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -43,6 +44,7 @@ class CudaEngine final : public Engine {
   private:
     // A pass's rows as the card sees them; all of it is copied at once.
     struct Pass {
+        uint32_t first = 0;  // of the rows that are one pass up to the last layers; 0 but for the second of two halves
         uint32_t rows = 0;
         const uint32_t* token = nullptr;
         const uint32_t* position = nullptr;
@@ -54,9 +56,13 @@ class CudaEngine final : public Engine {
         const uint32_t* decode_row = nullptr;
         std::vector<AttentionTask> tasks;  // the other rows' queries
         const AttentionTask* task = nullptr;
-        uint32_t max_chunks = 0;  // of a decode row, rounded up
+        uint32_t max_chunks = 0;   // of a decode row, rounded up; 0 of many_decodes()
+        uint32_t late_layers = 0;  // the last so many are done for half() of the rows first, then for the others
 
         bool only_decodes() const { return decode_rows.size() == rows; }
+        uint32_t half() const { return rows / 2 / kPartRows * kPartRows; }
+        // Rows [begin, end) of a pass of decodes alone.
+        Pass part(uint32_t begin, uint32_t end) const;
     };
     // A pass of decodes as one launch: all that its kernels' arguments depend on, and the captured graph.
     struct Graph {
@@ -79,6 +85,7 @@ class CudaEngine final : public Engine {
     static constexpr uint32_t kPassRows = 2048;  // rows that share one reading of the weights
     static constexpr uint32_t kLogitRows = 256;  // rows for whose logits there is room
     static constexpr uint32_t kPartRows = 16;    // that are made, and travel, together
+    static constexpr uint32_t kLateRows = 64;    // a half of a step is worth its launches from so many on
 
     CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream, Stream copies);
     Result<void> make_buffers();
@@ -92,8 +99,13 @@ class CudaEngine final : public Engine {
     Result<void> send(std::span<const BatchItem> batch, std::span<const StepRow> rows, Pass& pass);
     Result<void> hold(std::span<const StepRow> rows, const Pass& pass);
     Result<void> launch_graph(const Pass& pass);
-    // All of a pass up to the first part of its logits and, when that is the last, its faults.
+    // All of a pass up to the first part of its logits and, when that is the last, its faults; with late layers, of the
+    // first half.
     Result<void> enqueue(const Pass& pass);
+    Result<void> enqueue_layers(const Pass& pass, uint32_t first, uint32_t end);
+    uint32_t late_layers(const Pass& pass) const;
+    float* residual(const Pass& pass) const;
+    uint32_t* fault(const Pass& pass) const { return buffers_.fault.as<uint32_t>() + pass.first; }
     Result<void> attention_block(uint32_t layer, const Pass& pass);
     Result<void> attend(uint32_t layer, const Pass& pass);
     RopeStore rope(uint32_t layer, const Pass& pass) const;
@@ -112,11 +124,11 @@ class CudaEngine final : public Engine {
     // Of any types, after the norm of the residual stream with this weight: those of one type beside each other in one
     // launch.
     Result<void> multiply_normed(std::span<const Linear::Product> products, Linear args, const float* weight,
-                                 uint32_t layer, Place place);
+                                 uint32_t layer, Place place, const Pass& pass);
     // Of rows that have tiles of activations: the sum with what is in y, or with add = false that alone.
     Linear plain(const Pass& pass, bool add) const;
-    // The input of `matrix`, to be made into `out`.
-    Quantise quantised(const TiledMatrix& matrix, uint32_t layer, Place place, uint32_t rows,
+    // The input of `matrix` for a pass's rows, to be made into `out`.
+    Quantise quantised(const TiledMatrix& matrix, uint32_t layer, Place place, const Pass& pass,
                        const Activations& out) const;
     Activations activations(const DeviceBytes& q, const DeviceBytes& scale) const;
     Activations activations() const { return activations(buffers_.a8, buffers_.a8_scale); }
@@ -138,6 +150,7 @@ class CudaEngine final : public Engine {
     Buffers buffers_;
     PinnedLogits pinned_;
     std::vector<Graph> graphs_;
+    std::array<uint32_t, 3> last_shape_{};             // of the decodes that were launched last and have no graph
     std::unique_ptr<SingleDecode> single_;             // null: such steps are graphs too
     std::vector<cudaEvent_t> part_made_, part_there_;  // for each part of kLogitRows
     ThreadPool threads_;                               // give out logits

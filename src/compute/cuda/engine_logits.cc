@@ -10,6 +10,39 @@
 
 namespace driftwood::compute::cuda {
 
+CudaEngine::Pass CudaEngine::Pass::part(uint32_t begin, uint32_t end) const {
+    Pass made;
+    made.first = first + begin;
+    made.rows = end - begin;
+    made.token = token + begin;
+    made.position = position + begin;
+    made.table = table + begin;
+    made.blocks = blocks;
+    made.decode_rows.assign(decode_rows.begin(), decode_rows.begin() + made.rows);  // numbered from 0 again
+    made.decode_row = decode_row;
+    made.max_chunks = max_chunks;
+    return made;
+}
+
+// The bus waits for the layers, and is then busy for longer than they were. So the last layers are done for half of the
+// rows first, and for the others while those logits travel: as many layers as are over by then. The figures are an
+// H200's and decide what is hidden, never what comes out.
+uint32_t CudaEngine::late_layers(const Pass& pass) const {
+    constexpr double kBusBytes = 55e3;      // a microsecond
+    constexpr double kOutputBytes = 2e6;    // of weights, in the product of a part's rows
+    constexpr double kLayerWeights = 80e6;  // times rows
+    const uint32_t half = pass.half();
+    const bool all = pass.only_decodes() && pass.logit_rows.size() == pass.rows && pass.rows <= kLogitRows;
+    if (!all || half < kLateRows || !many_decodes(half, spec_.kv_heads)) return 0;
+    const double attention = 2.0 * (spec_.heads + spec_.kv_heads) * spec_.head_dim * spec_.d_model;
+    const double weights = attention + 3.0 * spec_.d_ff * spec_.d_model;
+    const double products = half / kPartRows + 1;  // of parts: the first half's, and what the others begin with
+    const double hidden = half * sizeof(float) * spec_.vocab / kBusBytes -
+                          products * static_cast<double>(spec_.output.bytes.size()) / kOutputBytes;
+    const double layer = weights * (pass.rows - half) / kLayerWeights;
+    return static_cast<uint32_t>(std::clamp(hidden / layer, 0.0, spec_.layers - 1.0));
+}
+
 uint32_t CudaEngine::part_rows(const Pass& pass, size_t begin) {
     return static_cast<uint32_t>(std::min<size_t>(kPartRows, pass.logit_rows.size() - begin));
 }
@@ -19,7 +52,9 @@ Result<void> CudaEngine::enqueue_logits(const Pass& pass, size_t begin) {
     Buffers& b = buffers_;
     const uint32_t count = part_rows(pass, begin);
     if (count > 0) {
-        Quantise normed = quantised(weights_->output, spec_.layers, Place::kOutputNorm, count, activations());
+        Pass part;
+        part.rows = count;
+        Quantise normed = quantised(weights_->output, spec_.layers, Place::kOutputNorm, part, activations());
         normed.source = pass.logit_source + begin;
         DW_TRY(check("output_norm", norm_quantise(stream_.get(), normed, b.residual.as<float>(), weights_->output_norm,
                                                   spec_.norm_eps)));
@@ -47,6 +82,9 @@ bool CudaEngine::is_staged(const StepRow& row, size_t logit_rows) const {
 
 // Makes a part, but for the first, which enqueue() has made, and sends it. A part alone stays on the one stream.
 Result<void> CudaEngine::send_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) {
+    if (pass.late_layers > 0 && begin == pass.half()) {
+        DW_TRY(enqueue_layers(pass.part(begin, pass.rows), spec_.layers - pass.late_layers, spec_.layers));
+    }
     if (begin > 0) DW_TRY(enqueue_logits(pass, begin));
     const size_t slot = begin % kLogitRows;
     const bool alone = pass.logit_rows.size() <= kPartRows;

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "compute/constants.h"
 #include "compute/decoder_spec.h"
 
 namespace driftwood::compute::cuda {
@@ -183,7 +184,9 @@ struct Attention {
     int32_t* part_sum = nullptr;  // [decode rows, heads, max_chunks, head_dim]
     bool with_rope = false;       // rope_store's work too, for the decode rows, from `rope`
     RopeStore rope;
-    Activations tiles;  // where set: the output as activations, and `out` stays as it was
+    // Where set: the output as activations of a kind that attention_makes(), and `out` stays as it was.
+    Activations tiles;
+    ActivationKind tiles_kind = ActivationKind::kA32P;
 };
 inline constexpr size_t kAttentionPartBytes = 12;
 // Any shape: a warp per row and head.
@@ -194,6 +197,14 @@ cudaError_t attention_wide(cudaStream_t stream, const Attention& args);
 // attention_many for rows enough to fill the card, each walked by one block.
 cudaError_t attention_decode(cudaStream_t stream, const Attention& args);
 cudaError_t attention_many(cudaStream_t stream, const Attention& args);
+// Whether so many decodes fill the card with a row's KV head to a block: none of `part` and `part_sum` is needed then.
+constexpr bool many_decodes(size_t rows, uint32_t kv_heads) { return rows * kv_heads >= 512; }
+// Whether attention_decode makes activations of this kind from a step's decodes by itself. A32P: a head is whole
+// groups. A256: where the heads that share a KV head, which one block has, are a super-block.
+constexpr bool attention_makes(ActivationKind kind, size_t rows, uint32_t kv_heads, uint32_t head_dim, uint32_t group) {
+    return kind == ActivationKind::kA32P ||
+           (kind == ActivationKind::kA256 && many_decodes(rows, kv_heads) && head_dim * group == kSuperBlock);
+}
 inline constexpr uint32_t kPrefillQueries = 64;                                            // of attention_prefill's own
 constexpr uint32_t wide_queries(uint32_t head_dim) { return head_dim == 64 ? 192 : 128; }  // of attention_wide
 constexpr bool fast_attention(uint32_t head_dim, uint32_t group) {

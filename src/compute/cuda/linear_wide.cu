@@ -431,11 +431,13 @@ cudaError_t launch_type(cudaStream_t stream, const Linear& args) {
     using Wide = Plan<kType, 2, 1, 64>;
     using Two = Plan<kType, 2, 2, 32>;
     using Four = Plan<kType, 1, 4, 32>;
+    using Few = Plan<kType, 1, 4, 16>;
     // Tiles as large as still give almost every multiprocessor one.
     const uint32_t enough = multiprocessors() * 9 / 10;
     if (args.tokens > Two::kTokens && tiles_by<Wide>(args) >= enough) return launch<Wide>(stream, args);
     if (tiles_by<Two>(args) >= enough) return launch<Two>(stream, args);
-    return launch<Four>(stream, args);
+    if (2 * tiles_by<Four>(args) > multiprocessors()) return launch<Four>(stream, args);
+    return launch<Few>(stream, args);
 }
 
 }  // namespace

@@ -80,6 +80,20 @@ __device__ void product_s8s8(int32_t (&sum)[16], const uint32_t (&a)[4], uint64_
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kSum == Sum::kMore ? 1 : 0));
 }
 
+// Of 16 columns.
+template <Sum kSum>
+__device__ void product_s8s8(int32_t (&sum)[8], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile(
+        "{\n"
+        ".reg .pred more;\n"
+        "setp.ne.b32 more, %13, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n16k32.s32.s8.s8 {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, "
+        "more;\n"
+        "}\n"
+        : DW_SUM4(0), DW_SUM4(4)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kSum == Sum::kMore ? 1 : 0));
+}
+
 #undef DW_SUM16
 #undef DW_SUM4
 
