@@ -64,7 +64,7 @@ void CudaEngine::drop_graphs() {
 
 Result<void> CudaEngine::make_buffers() {
     Buffers& b = buffers_;
-    for (uint32_t i = 0; i < kLogitRows / kPartRows; ++i) {
+    for (uint32_t i = 0; i < kLogitRows / kFirstPart; ++i) {
         for (auto* events : {&part_made_, &part_there_}) {
             cudaEvent_t event = nullptr;
             DW_TRY(check("make an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));

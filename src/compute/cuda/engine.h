@@ -60,7 +60,7 @@ class CudaEngine final : public Engine {
         uint32_t late_layers = 0;  // the last so many are done for half() of the rows first, then for the others
 
         bool only_decodes() const { return decode_rows.size() == rows; }
-        uint32_t half() const { return rows / 2 / kPartRows * kPartRows; }
+        uint32_t half() const;  // about, as parts of logits end
         // Rows [begin, end) of a pass of decodes alone.
         Pass part(uint32_t begin, uint32_t end) const;
     };
@@ -84,8 +84,11 @@ class CudaEngine final : public Engine {
 
     static constexpr uint32_t kPassRows = 2048;  // rows that share one reading of the weights
     static constexpr uint32_t kLogitRows = 256;  // rows for whose logits there is room
-    static constexpr uint32_t kPartRows = 16;    // that are made, and travel, together
-    static constexpr uint32_t kLateRows = 64;    // a half of a step is worth its launches from so many on
+    // Rows whose logits are made, and travel, together: few at first, so that the bus has something to do soon, then as
+    // many as products by warpgroups are good at; one ends in the middle.
+    static constexpr uint32_t kParts[] = {16, 32, 64, 16, 64, 64};
+    static constexpr uint32_t kFirstPart = kParts[0];  // no other is smaller
+    static constexpr uint32_t kLateRows = 64;          // a half of a step is worth its launches from so many on
 
     CudaEngine(const DecoderSpec& spec, const EngineOptions& options, Stream stream, Stream copies);
     Result<void> make_buffers();

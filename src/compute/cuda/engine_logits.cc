@@ -24,27 +24,40 @@ CudaEngine::Pass CudaEngine::Pass::part(uint32_t begin, uint32_t end) const {
     return made;
 }
 
+// The end of parts that is nearest to half of the rows.
+uint32_t CudaEngine::Pass::half() const {
+    uint32_t end = 0;
+    for (const uint32_t part : kParts) {
+        if (2 * end + part >= rows) break;
+        end += part;
+    }
+    return end;
+}
+
 // The bus waits for the layers, and is then busy for longer than they were. So the last layers are done for half of the
 // rows first, and for the others while those logits travel: as many layers as are over by then. The figures are an
 // H200's and decide what is hidden, never what comes out.
 uint32_t CudaEngine::late_layers(const Pass& pass) const {
     constexpr double kBusBytes = 55e3;      // a microsecond
-    constexpr double kOutputBytes = 2e6;    // of weights, in the product of a part's rows
+    constexpr double kOutputBytes = 2e6;    // of weights that logits are made of, each time they are read
+    constexpr double kReads = 6;            // or as long as those, for half of the rows and what the others begin with
     constexpr double kLayerWeights = 80e6;  // times rows
     const uint32_t half = pass.half();
     const bool all = pass.only_decodes() && pass.logit_rows.size() == pass.rows && pass.rows <= kLogitRows;
-    if (!all || half < kLateRows || !many_decodes(half, spec_.kv_heads)) return 0;
+    const uint32_t least = std::min(half, pass.rows - half);
+    if (!all || least < kLateRows || !many_decodes(least, spec_.kv_heads)) return 0;
     const double attention = 2.0 * (spec_.heads + spec_.kv_heads) * spec_.head_dim * spec_.d_model;
     const double weights = attention + 3.0 * spec_.d_ff * spec_.d_model;
-    const double products = half / kPartRows + 1;  // of parts: the first half's, and what the others begin with
     const double hidden = half * sizeof(float) * spec_.vocab / kBusBytes -
-                          products * static_cast<double>(spec_.output.bytes.size()) / kOutputBytes;
+                          kReads * static_cast<double>(spec_.output.bytes.size()) / kOutputBytes;
     const double layer = weights * (pass.rows - half) / kLayerWeights;
-    return static_cast<uint32_t>(std::clamp(hidden / layer, 0.0, spec_.layers - 1.0));
+    return static_cast<uint32_t>(std::clamp(hidden / layer + 0.5, 0.0, spec_.layers - 1.0));
 }
 
 uint32_t CudaEngine::part_rows(const Pass& pass, size_t begin) {
-    return static_cast<uint32_t>(std::min<size_t>(kPartRows, pass.logit_rows.size() - begin));
+    const uint32_t* part = kParts;
+    for (uint32_t slot = begin % kLogitRows; slot > 0; ++part) slot -= *part;
+    return static_cast<uint32_t>(std::min<size_t>(*part, pass.logit_rows.size() - begin));
 }
 
 // Logits of a part's rows; after the last of them, the faults on their way to the host.
@@ -87,10 +100,10 @@ Result<void> CudaEngine::send_logits(std::span<const StepRow> rows, const Pass& 
     }
     if (begin > 0) DW_TRY(enqueue_logits(pass, begin));
     const size_t slot = begin % kLogitRows;
-    const bool alone = pass.logit_rows.size() <= kPartRows;
+    const bool alone = pass.logit_rows.size() <= kFirstPart;
     const Stream& by = alone ? stream_ : copies_;
     if (!alone) {
-        cudaEvent_t made = part_made_[slot / kPartRows];
+        cudaEvent_t made = part_made_[slot / kFirstPart];
         DW_TRY(check("note logits", cudaEventRecord(made, stream_.get())));
         DW_TRY(check("send logits after they are made", cudaStreamWaitEvent(by.get(), made)));
     }
@@ -108,15 +121,15 @@ Result<void> CudaEngine::send_logits(std::span<const StepRow> rows, const Pass& 
                      cudaMemcpyAsync(to, buffers_.logits.as<float>() + (slot + first) * vocab,
                                      (end - first) * vocab * sizeof(float), cudaMemcpyDeviceToHost, by.get())));
     }
-    return check("note a copy of logits", cudaEventRecord(part_there_[slot / kPartRows], by.get()));
+    return check("note a copy of logits", cudaEventRecord(part_there_[slot / kFirstPart], by.get()));
 }
 
 // After a part's copies: what is staged is given out.
 Result<void> CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pass& pass, size_t begin) {
     const size_t slot = begin % kLogitRows;
-    DW_TRY(check("wait for logits", cudaEventSynchronize(part_there_[slot / kPartRows])));
+    DW_TRY(check("wait for logits", cudaEventSynchronize(part_there_[slot / kFirstPart])));
     const size_t vocab = spec_.vocab;
-    const bool many = pass.logit_rows.size() > kPartRows;
+    const bool many = pass.logit_rows.size() > kFirstPart;
     std::vector<uint32_t> staged;
     for (uint32_t i = 0; i < part_rows(pass, begin); ++i) {
         if (is_staged(rows[pass.logit_rows[begin + i]], pass.logit_rows.size())) staged.push_back(i);
@@ -137,10 +150,10 @@ Result<void> CudaEngine::deliver_logits(std::span<const StepRow> rows, const Pas
 // As many parts are under way as there is room for.
 Result<void> CudaEngine::bring_logits(std::span<const StepRow> rows, const Pass& pass) {
     const size_t count = pass.logit_rows.size();
-    for (size_t begin = 0; begin < std::min<size_t>(count, kLogitRows); begin += kPartRows) {
+    for (size_t begin = 0; begin < std::min<size_t>(count, kLogitRows); begin += part_rows(pass, begin)) {
         DW_TRY(send_logits(rows, pass, begin));
     }
-    for (size_t begin = 0; begin < count; begin += kPartRows) {
+    for (size_t begin = 0; begin < count; begin += part_rows(pass, begin)) {
         DW_TRY(deliver_logits(rows, pass, begin));
         if (begin + kLogitRows < count) DW_TRY(send_logits(rows, pass, begin + kLogitRows));
     }
