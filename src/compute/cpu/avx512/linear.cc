@@ -36,20 +36,6 @@ struct Q8_0 {
             for (uint32_t d = 0; d < kWords; ++d) words[d] = _mm512_xor_si512(words[d], _mm512_set1_epi8(-128));
         }
     }
-
-    template <class Rows>
-    [[gnu::always_inline]] static __m512i dot(const Rows& rows, const int8_t* q) {
-        const __m512i x = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(q)));
-        const __m512i flip = _mm512_set1_epi8(-128);
-        __m512i part[8];
-#pragma GCC unroll 8
-        for (uint32_t i = 0; i < 8; ++i) {
-            const uint32_t low = i < 4 ? i : i + 4;
-            const __m512i weights = load_two(rows[low] + 2, rows[low + 4] + 2);
-            part[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_xor_si512(weights, flip), x);
-        }
-        return fold_halves(part);
-    }
 };
 
 // Value i in the low bits of byte i, value 16 + i in the high bits.
@@ -94,27 +80,12 @@ struct Q4_0 {
         }
         if (stage == 2) split(half.b, words);
     }
-
-    template <class Rows>
-    [[gnu::always_inline]] static __m512i dot(const Rows& rows, const int8_t* q) {
-        const __m512i x_low = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q)));
-        const __m512i x_high = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + 16)));
-        __m512i part[4];
-#pragma GCC unroll 4
-        for (uint32_t i = 0; i < 4; ++i) {
-            const __m512i both = every_fourth(rows, i);
-            part[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low_half(both), x_low);
-            part[i] = _mm512_dpbusd_epi32(part[i], high_half(both), x_high);
-        }
-        return fold_lanes(part);
-    }
 };
 
 template <class Format>
 void linear_of(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    const bool few = args.tokens > 1 && args.tokens <= kFewTokens;
-    if (few && few_tokens<Format>(args, row_begin, row_end)) return;
-    linear_groups<Format>(args, row_begin, row_end);
+    if (args.tokens <= kFewTokens && few_tokens<Format>(args, row_begin, row_end)) return;
+    slab_product<Groups<Format>>(args, row_begin, row_end);
 }
 
 }  // namespace

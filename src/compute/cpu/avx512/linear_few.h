@@ -1,8 +1,8 @@
-// A few tokens, for types whose groups of 32 have a float scale each: too few to repay a slab (linear_slab.h), since
-// most of the time goes into reading the weights. A group of sixteen rows is transposed in registers, meets up to eight
-// tokens there, and is never stored. What the next group takes (loads and transposition) is spread between the tokens
-// of this one: the products keep two of the processor's pipes busy, and the shuffles have others; its shuffles come
-// before products that do not need them, so that nothing waits for them. Four tokens' sums grow side by side: each
+// One token or a few, for types whose groups of 32 have a float scale each: too few to repay a slab (linear_slab.h),
+// since most of the time goes into reading the weights. A group of sixteen rows is transposed in registers, meets up to
+// eight tokens there, and is never stored. What the next group takes (loads and transposition) is spread between the
+// tokens of this one: the products keep two of the processor's pipes busy, and the shuffles have others; its shuffles
+// come before products that do not need them, so that nothing waits for them. Four tokens' sums grow side by side: each
 // product waits for the one before it. The sixteen rows that follow are asked for meanwhile, line by line, in the order
 // of memory.
 //
@@ -127,12 +127,13 @@ bool few_tokens_at(const Linear& args, uint32_t token, uint32_t row_begin, uint3
     return true;
 }
 
-// From 2 to kFewTokens tokens. False where it cannot (the scale of a group is huge): then nothing of y counts.
+// Up to kFewTokens tokens. False where it cannot (the scale of a group is huge): then nothing of y counts.
 template <class Format>
 bool few_tokens(const Linear& args, uint32_t row_begin, uint32_t row_end) {
     if (args.cols / kGroup > kMaxFewGroups) return false;
     const auto at = [&](uint32_t token, uint32_t count) {
         switch (count) {
+            case 1: return few_tokens_at<Format, 1>(args, token, row_begin, row_end);
             case 2: return few_tokens_at<Format, 2>(args, token, row_begin, row_end);
             case 3: return few_tokens_at<Format, 3>(args, token, row_begin, row_end);
             case 4: return few_tokens_at<Format, 4>(args, token, row_begin, row_end);

@@ -4,7 +4,6 @@
 //   kShift          what its unsigned bytes have too much
 //   load(row, offset, words)            16 rows of a group as kWords registers of unsigned bytes
 //   scale(row, offset)                  their scales
-//   dot(rows, q)                        Σ unsigned · q of 16 rows, q the group's 32 activations
 #pragma once
 
 #include "compute/cpu/avx512/linear_slab.h"
@@ -187,63 +186,6 @@ template <class Rows>
 [[gnu::always_inline]] inline __m512 load_scales(const Rows& rows) {
     const __m256i low = _mm256_castsi128_si256(eight_halves(rows, 0));
     return _mm512_cvtph_ps(_mm256_inserti128_si256(low, eight_halves(rows, 8), 1));
-}
-
-// Sixteen rows from r on.
-template <class Format, class Rows>
-void one_token_of(const Linear& args, uint32_t r, __mmask16 mask, Rows rows) {
-    const uint32_t groups = args.cols / kGroup;
-    const uint8_t* following = args.weights + size_t{r + kLanes} * args.row_bytes;
-    const int8_t* q = args.x.high;
-    __m512 acc = _mm512_setzero_ps();
-    for (uint32_t begin = 0; begin < groups; begin += kGroupsPerSuperBlock) {
-        const uint32_t count = groups - begin < kGroupsPerSuperBlock ? groups - begin : kGroupsPerSuperBlock;
-        alignas(32) int32_t shift[kGroupsPerSuperBlock];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(shift),
-                           _mm256_mullo_epi32(group_sums(args.x.high_sum + 2 * size_t{begin}, count),
-                                              _mm256_set1_epi32(Format::kShift)));
-        __m512 sum = _mm512_setzero_ps();
-        for (uint32_t j = 0; j < count; ++j, q += kGroup) {
-            const uint32_t g = begin + j;
-            prefetch<Format::kBlockBytes * kLanes>(following);
-            following += Format::kBlockBytes * kLanes;
-            const __m512i total = _mm512_sub_epi32(Format::dot(rows, q), _mm512_set1_epi32(shift[j]));
-            __m512 f = _mm512_cvtepi32_ps(total);
-            if constexpr (Format::kKind == ActivationKind::kA32P) {
-                f = _mm512_mul_ps(f, _mm512_set1_ps(args.x.scale[g]));
-            }
-            sum = _mm512_fmadd_ps(load_scales(rows), f, sum);
-            rows.advance(Format::kBlockBytes);
-        }
-        if constexpr (Format::kKind == ActivationKind::kA32P) {
-            acc = _mm512_add_ps(acc, sum);
-        } else {
-            acc = _mm512_fmadd_ps(sum, _mm512_set1_ps(args.x.scale[begin / kGroupsPerSuperBlock]), acc);
-        }
-    }
-    _mm512_mask_storeu_ps(args.y + r, mask, acc);
-}
-
-template <class Format>
-void one_token(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    for (uint32_t r = row_begin; r < row_end; r += kLanes) {
-        const uint8_t* first = args.weights + r * args.row_bytes;
-        const __mmask16 mask = lanes_left(r, row_end);
-        if (row_end - r >= kLanes) {
-            one_token_of<Format>(args, r, mask, EvenRows(first, args.row_bytes));
-        } else {
-            one_token_of<Format>(args, r, mask, LastRows(first, args.row_bytes, row_end - r));
-        }
-    }
-}
-
-template <class Format>
-void linear_groups(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    if (args.tokens == 1) {
-        one_token<Format>(args, row_begin, row_end);
-    } else {
-        slab_product<Groups<Format>>(args, row_begin, row_end);
-    }
 }
 
 }  // namespace

@@ -146,6 +146,7 @@ void few_tokens_at(const Linear& args, uint32_t token, uint32_t row_begin, uint3
 void few_tokens(const Linear& args, uint32_t row_begin, uint32_t row_end) {
     const auto at = [&](uint32_t token, uint32_t count) {
         switch (count) {
+            case 1: return few_tokens_at<1>(args, token, row_begin, row_end);
             case 2: return few_tokens_at<2>(args, token, row_begin, row_end);
             case 3: return few_tokens_at<3>(args, token, row_begin, row_end);
             case 4: return few_tokens_at<4>(args, token, row_begin, row_end);

@@ -112,21 +112,6 @@ template <size_t kBytes>
     merge_halves(low, high, words);
 }
 
-// The sum of the four words in each 128-bit lane of four registers, those of in[i] in word i of each lane.
-[[gnu::always_inline, maybe_unused]] inline __m512i fold_lanes(const __m512i in[4]) {
-    const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(in[0], in[1]), _mm512_unpackhi_epi32(in[0], in[1]));
-    const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(in[2], in[3]), _mm512_unpackhi_epi32(in[2], in[3]));
-    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-}
-
-// The sum of the eight words in each half of eight registers, in the order of the rows that transpose_rows' pairs have:
-// in[i] holds rows i and i + 4, in[i + 4] rows i + 8 and i + 12.
-[[gnu::always_inline, maybe_unused]] inline __m512i fold_halves(const __m512i in[8]) {
-    const __m512i low = fold_lanes(in);
-    const __m512i high = fold_lanes(in + 4);
-    return _mm512_add_epi32(_mm512_shuffle_i64x2(low, high, 0x88), _mm512_shuffle_i64x2(low, high, 0xDD));
-}
-
 // The f16 numbers at `offset` of sixteen rows.
 [[maybe_unused]] inline __m512 load_halves(const uint8_t* const* row, size_t offset) {
     alignas(32) uint16_t half[kLanes];
