@@ -1,9 +1,9 @@
-// cuda_bench [bits] [speed | decode | prefill | batch] [TYPE] [ENGINE] [--like MODEL] | profile: what the CUDA engine
-// computes, beside a CPU engine (the fastest unless named), and how fast, all of it or a part: random weights, Q4_0 and
-// Q8_0 unless one is named (W16 is what files in F32, F16 and BF16 become), in the shapes of Llama 3.2 1B or of MODEL
-// (llama-3.1-8b). Times are of whole Engine::step calls on the host's clock, logits delivered; medians. "of the limit"
-// is the bytes a step must read (weights, keys and values) over the time, against the bandwidth of a plain copy on the
-// same card; of a prompt, what it multiplies against the time is printed beside it.
+// cuda_bench [bits] [speed | decode | prefill | batch | shared] [TYPE] [ENGINE] [--like MODEL] | profile: what the CUDA
+// engine computes, beside a CPU engine (the fastest unless named), and how fast, all of it or a part: random weights,
+// Q4_0 and Q8_0 unless one is named (W16 is what files in F32, F16 and BF16 become), in the shapes of Llama 3.2 1B or
+// of MODEL (llama-3.1-8b). Times are of whole Engine::step calls on the host's clock, logits delivered; medians. "of
+// the limit" is the bytes a step must read (weights, keys and values) over the time, against the bandwidth of a plain
+// copy on the same card; of a prompt, what it multiplies against the time is printed beside it.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -244,10 +244,41 @@ void bench_batch(Engine& engine, const SpeedTable& table, uint32_t count, double
     std::fflush(stdout);
 }
 
+// Many conversations with a common beginning of 1,024 tokens and 32 of their own, each in a step: what the last of them
+// waits for its first token when each computes the beginning, and when the first one's blocks are in all tables.
+void bench_shared(Engine& engine) {
+    constexpr uint32_t kCount = 64, kCommon = 1024, kOwn = 32;
+    const std::vector<uint32_t> tokens = test_tokens(engine.spec().vocab, kCommon + kCount * kOwn, 10);
+    const auto beginning = std::span(tokens).first(kCommon);
+    const auto seconds = [&](bool shared) {
+        return median_seconds(3, [&](uint32_t) {
+            std::vector<Conversation> all(kCount);
+            for (uint32_t i = 0; i < kCount; ++i) {
+                if (shared && i > 0) {
+                    all[i].blocks.assign(all[0].blocks.begin(), all[0].blocks.begin() + kCommon / kBlockTokens);
+                    all[i].length = kCommon;
+                } else {
+                    feed(engine, all[i], beginning, kMaxStepTokens);
+                }
+                feed(engine, all[i], std::span(tokens).subspan(kCommon + i * kOwn, kOwn), kOwn);
+            }
+            for (uint32_t i = 1; shared && i < kCount; ++i) {
+                all[i].blocks.erase(all[i].blocks.begin(), all[i].blocks.begin() + kCommon / kBlockTokens);
+            }
+            for (Conversation& one : all) one.release(engine);
+        });
+    };
+    const double apart = seconds(false), together = seconds(true);
+    std::printf(
+        "%u prompts of %u + %u tokens:            %8.1f ms each by itself, %.1f ms with the beginning shared: %.1f x\n",
+        kCount, kCommon, kOwn, apart * 1e3, together * 1e3, apart / together);
+    std::fflush(stdout);
+}
+
 // What to time.
 struct Speed {
-    bool decode = false, prefill = false, batch = false;
-    bool any() const { return decode || prefill || batch; }
+    bool decode = false, prefill = false, batch = false, shared = false;
+    bool any() const { return decode || prefill || batch || shared; }
 };
 
 void bench_speed(const SpeedTable& table, WeightType type, const Speed& what, double limit) {
@@ -266,6 +297,7 @@ void bench_speed(const SpeedTable& table, WeightType type, const Speed& what, do
     for (const uint32_t count : table.counts) {
         if (what.batch) bench_batch(*engine, table, count, limit);
     }
+    if (what.shared) bench_shared(*engine);
 }
 
 // A few steps of each kind for a profiler.
@@ -355,17 +387,19 @@ Wanted wanted(std::span<char*> arguments) {
             want.types = {*type};
         } else if (argument == "bits") {
             want.bits = true;
-        } else if (all || argument == "decode" || argument == "prefill" || argument == "batch") {
+        } else if (all || argument == "decode" || argument == "prefill" || argument == "batch" ||
+                   argument == "shared") {
             want.speed.decode |= all || argument == "decode";
             want.speed.prefill |= all || argument == "prefill";
             want.speed.batch |= all || argument == "batch";
+            want.speed.shared |= all || argument == "shared";
         } else {
             want.host = argument;
         }
     }
     if (!want.bits && !want.speed.any()) {
         want.bits = true;
-        want.speed = {.decode = true, .prefill = true, .batch = true};
+        want.speed = {.decode = true, .prefill = true, .batch = true, .shared = true};
     }
     return want;
 }

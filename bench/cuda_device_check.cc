@@ -2,7 +2,7 @@
 // register without a copy, bits against the reference, a fork of a Region that the card is writing, in place beside
 // staged), the pool of KV blocks, and what a failing card leaves behind.
 //
-//   cuda_device_check [regions] [bits] [fork] [paths] [kv] [sessions] [full] [parts] [fault]    (default: all)
+//   cuda_device_check [regions] [bits] [fork] [paths] [kv] [sessions] [shared] [full] [parts] [fault]    (default: all)
 //
 // Exit code: 0 all is right, 1 something is not, 2 there is no card.
 #include <cuda_runtime_api.h>
@@ -317,6 +317,7 @@ int main_of(std::span<char*> arguments) {
     if (wants("paths")) right &= show_paths();
     if (wants("kv")) right &= check_kv_speed();
     if (wants("sessions")) right &= check_kv_sessions();
+    if (wants("shared")) right &= check_kv_shared();
     if (wants("full")) right &= check_out_of_memory();
     if (wants("parts")) right &= check_parts();
     if (wants("fault")) right &= check_fault();  // the last: the card is gone for this process

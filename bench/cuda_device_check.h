@@ -5,6 +5,7 @@ namespace driftwood::compute {
 
 bool check_kv_speed();
 bool check_kv_sessions();
+bool check_kv_shared();
 bool check_out_of_memory();
 bool check_parts();
 // Breaks the card for this process: nothing on it works afterwards.

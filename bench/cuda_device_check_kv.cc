@@ -301,6 +301,57 @@ bool check_kv_sessions() {
     return wrong == 0 && failed == 0 && lean && alone;
 }
 
+bool check_kv_shared() {
+    constexpr uint32_t kCount = 20, kCommon = 512, kOwn = 90, kOnCard = 24;
+    const TestModel model = make_test_model(kSmall, 3);
+    auto cuda = make_engine("cuda", model.spec, {.kv_blocks = kOnCard, .kv_host_blocks = 100}).value();
+    auto host = make_engine(host_engine(), model.spec, {.kv_blocks = 400}).value();
+    std::vector<Talk> got(kCount), want(kCount);
+    TestRandom random(6);
+    for (uint32_t i = 0; i < kCount; ++i) {
+        got[i].tokens.resize(kCommon + kOwn);
+        for (uint32_t& token : got[i].tokens) token = random.below(kSmall.vocab);
+        std::copy_n(got[0].tokens.begin(), kCommon, got[i].tokens.begin());
+        want[i].tokens = got[i].tokens;
+    }
+    uint32_t failed = 0;
+    const auto run = [&](Engine& engine, std::vector<Talk>& talks, uint32_t tokens) {
+        std::vector<BatchItem> batch;
+        for (Talk& talk : talks) batch.push_back(talk.next(engine, tokens));
+        engine.step(batch);
+        for (const BatchItem& item : batch) failed += item.error ? 1 : 0;
+    };
+    // The first computes the beginning; the others' tables begin with its blocks, and nobody writes them again.
+    std::vector<BatchItem> first = {got[0].next(*cuda, kCommon)};
+    cuda->step(first);
+    for (Talk& talk : std::span(got).subspan(1)) {
+        talk.blocks = got[0].blocks;
+        talk.computed = kCommon;
+    }
+    run(*host, want, kCommon);
+    for (const uint32_t tokens : {70U, 1U, 1U, 18U}) {
+        run(*cuda, got, tokens);
+        run(*host, want, tokens);
+    }
+    size_t wrong = 0;
+    for (uint32_t i = 0; i < kCount; ++i) {
+        wrong += got[i].logits != want[i].logits ? 1 : 0;
+        for (size_t b = 0; b < got[i].blocks.size(); ++b) {
+            const auto x = cuda->pool().bytes(got[i].blocks[b]);
+            wrong += std::ranges::equal(x, host->pool().bytes(want[i].blocks[b])) ? 0 : 1;
+        }
+    }
+    const uint32_t used = cuda->pool().blocks_in_use(), apart = host->pool().blocks_in_use();
+    const auto& traffic = dynamic_cast<PagedKvPool&>(cuda->pool()).traffic();
+    std::printf(
+        "%u conversations that share the blocks of their first %u tokens, on a card with room for %u blocks: %u blocks "
+        "in place of %u, %llu to the host, %llu back; %zu conversations or blocks differ from '%s', which shares "
+        "nothing, %u items failed\n",
+        kCount, kCommon, kOnCard, used, apart, static_cast<unsigned long long>(traffic.blocks_to_host),
+        static_cast<unsigned long long>(traffic.blocks_to_card), wrong, std::string(host->name()).c_str(), failed);
+    return wrong == 0 && failed == 0 && used == kCommon / kBlockTokens + 2 * kCount && traffic.blocks_to_host > 0;
+}
+
 bool check_out_of_memory() {
     TestShape wide = kSmall;
     wide.vocab = 64000;
