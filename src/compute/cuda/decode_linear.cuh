@@ -16,8 +16,10 @@
 namespace driftwood::compute::cuda {
 
 // Types of a model's weights, as far as they are known where the kernel is compiled: code that a layer does not run
-// keeps other code out of the caches.
-enum class StepTypes : uint8_t { kQ4_0, kQ8_0, kAny };
+// keeps other code out of the caches. The embedding is of one type with the rest in kQ4_0 and kQ8_0 only, which are in
+// tiles.
+enum class StepTypes : uint8_t { kQ4_0, kQ8_0, kW16, kAny };
+constexpr bool are_tiles(StepTypes types) { return types == StepTypes::kQ4_0 || types == StepTypes::kQ8_0; }
 
 constexpr uint32_t kRoundUnits = 64;  // super-blocks of tiles between two meetings of the warps
 constexpr uint32_t kMultiplyThreads = kMultipliers * 32;
@@ -401,6 +403,8 @@ __device__ void multiply_phase(Worker& w, uint32_t tiles, uint32_t super_blocks,
             multiply_tiles<WeightType::kQ4_0>(w, count, super_blocks, part);
         } else if (kTypes == StepTypes::kQ8_0) {
             multiply_tiles<WeightType::kQ8_0>(w, count, super_blocks, part);
+        } else if (kTypes == StepTypes::kW16) {
+            multiply_records<WeightType::kW16, ActivationKind::kA16>(w, count, super_blocks, part);
         } else if (!in_tiles(matrix)) {
             if (matrix.kind == ActivationKind::kA16) {
                 multiply_records_of<ActivationKind::kA16>(matrix.type, w, count, super_blocks, part);

@@ -102,7 +102,7 @@ __device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, c
             const TiledMatrix* matrix = first + (pair ? n % 2 : 0);
             uint32_t tile = share.first_row / kTileRows + (pair ? n / 2 : n);
             while (phase == Phase::kQkv && tile >= tiles_of(matrix->rows)) tile -= tiles_of((matrix++)->rows);
-            ring.send<kTypes == StepTypes::kAny>(*matrix, tile, policy);
+            ring.send<!are_tiles(kTypes)>(*matrix, tile, policy);
         }
     }
 }
@@ -149,7 +149,7 @@ __device__ void tell_host(const DecodeStep& args, const uint32_t* written, const
 
 template <StepTypes kTypes>
 __device__ float embedding_value(const DecodeStep& args, uint32_t col) {
-    if (kTypes == StepTypes::kAny && !in_tiles(args.embedding)) {
+    if (!are_tiles(kTypes) && !in_tiles(args.embedding)) {
         return embedded_untiled(args.embedding, args.token, col);
     }
     return args.embedding.type == WeightType::kQ8_0 ? embedded<WeightType::kQ8_0>(args.embedding, args.token, col)
@@ -170,7 +170,9 @@ __device__ Inputs inputs_of(const TiledMatrix& matrix, const uint64_t* from, uin
     ActivationKind kind = matrix.kind;
     if (kTypes == StepTypes::kQ4_0) kind = ActivationKind::kA256;
     if (kTypes == StepTypes::kQ8_0) kind = ActivationKind::kA32P;
-    return {from, nullptr, tag, n, norm, kind, kTypes != StepTypes::kAny || in_tiles(matrix), code};
+    if (kTypes == StepTypes::kW16) kind = ActivationKind::kA16;
+    const bool tiles = are_tiles(kTypes) || (kTypes == StepTypes::kAny && in_tiles(matrix));
+    return {from, nullptr, tag, n, norm, kind, tiles, code};
 }
 
 template <StepTypes kTypes>
@@ -392,14 +394,16 @@ StepMemory memory_of(const DecodePlan& plan, const DecodeStep& model) {
 }
 
 using StepKernel = void (*)(DecodeStep, StepMemory);
+template <StepTypes kTypes>
+StepKernel kernel_of(uint32_t head_dim) {
+    return head_dim == 64 ? decode_step_kernel<64, kTypes> : decode_step_kernel<128, kTypes>;
+}
 StepKernel kernel_of(const DecodePlan& plan, uint32_t head_dim) {
-    const bool narrow = head_dim == 64;
     switch (plan.only) {
-        case WeightType::kQ4_0:
-            return narrow ? decode_step_kernel<64, StepTypes::kQ4_0> : decode_step_kernel<128, StepTypes::kQ4_0>;
-        case WeightType::kQ8_0:
-            return narrow ? decode_step_kernel<64, StepTypes::kQ8_0> : decode_step_kernel<128, StepTypes::kQ8_0>;
-        default: return narrow ? decode_step_kernel<64, StepTypes::kAny> : decode_step_kernel<128, StepTypes::kAny>;
+        case WeightType::kQ4_0: return kernel_of<StepTypes::kQ4_0>(head_dim);
+        case WeightType::kQ8_0: return kernel_of<StepTypes::kQ8_0>(head_dim);
+        case WeightType::kW16: return kernel_of<StepTypes::kW16>(head_dim);
+        default: return kernel_of<StepTypes::kAny>(head_dim);
     }
 }
 
@@ -453,10 +457,11 @@ DecodePlan plan_decode_step(const DecodeStep& model, std::span<const StepLayer> 
     const auto take = [&](const TiledMatrix& matrix) {
         made.stage_bytes = std::max(made.stage_bytes, stage_bytes(matrix.type, matrix.kind));
         if (matrix.kind == ActivationKind::kA16) made.activation_bytes = 2;
-        if (!in_tiles(matrix) || matrix.type != made.only) made.only = WeightType::kF32;
+        const bool has_kernel = in_tiles(matrix) || matrix.type == WeightType::kW16;
+        if (!has_kernel || matrix.type != made.only) made.only = WeightType::kF32;
     };
     take(model.output);
-    if (!in_tiles(model.embedding)) made.only = WeightType::kF32;
+    if (!in_tiles(model.embedding) && made.only != WeightType::kW16) made.only = WeightType::kF32;
     for (const StepLayer& layer : layers) {
         for (const TiledMatrix* matrix :
              {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w_gate, &layer.w_up, &layer.w_down}) {

@@ -71,7 +71,7 @@ struct DecodePlan {
     uint32_t stages = 0;  // of the ring
     uint32_t stage_bytes = 0;
     uint32_t activation_bytes = 0;       // of a column: 1, or 2 where any matrix takes 16 bits
-    WeightType only = WeightType::kF32;  // what all matrices are, in tiles; kF32 where they are not of one type
+    WeightType only = WeightType::kF32;  // what all matrices are, where that has a kernel of its own; kF32 elsewhere
     uint32_t most_chunks = 0;
     size_t shared_bytes = 0;
 };
