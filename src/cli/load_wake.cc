@@ -125,7 +125,10 @@ class Wake {
 Result<WakeReport> run_wake(const WakeOptions& options) {
     SystemClock clock;
     SeededEntropy entropy(1);
-    DW_ASSIGN(const auto node, node::Node::create(options.node, clock, entropy));
+    // This node computed the conversation itself: a thaw that shared its blocks would not read the image's.
+    node::NodeOptions apart = options.node;
+    apart.prefix_bytes = std::nullopt;
+    DW_ASSIGN(const auto node, node::Node::create(apart, clock, entropy));
     std::error_code failed;
     const auto directory = std::filesystem::temp_directory_path(failed);
     if (failed) return error(ErrorCode::kIo, "[load.wake] temporary directory: " + failed.message());
