@@ -12,10 +12,10 @@ namespace driftwood::compute {
 
 namespace {
 
-// A decode reads all of a conversation's keys and values, at places far apart: with pages of 4 KiB it spends a fifth of
-// its time on looking up addresses. So blocks that are at least a huge page long ask for huge ones; shorter ones would
-// get more memory than they hold. All committed slots ask, so that neighbours stay one mapping. A system that has none
-// to give goes on as it was.
+// A decode reads all of a conversation's keys and values, at places far apart: with pages of 4 KiB a kernel that does
+// not ask ahead (cpu/ahead.h) spends a fifth of its time on looking up addresses. So blocks that are at least a huge
+// page long ask for huge ones; shorter ones would get more memory than they hold. All committed slots ask, so that
+// neighbours stay one mapping. A system that has none to give goes on as it was.
 constexpr size_t kHugePage = size_t{2} << 20;
 
 void prefer_huge_pages([[maybe_unused]] std::span<uint8_t> slots, [[maybe_unused]] size_t block_bytes) {
