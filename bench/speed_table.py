@@ -113,7 +113,7 @@ def report_first_quant(arguments, table, quant, samples):
     result = f"{long:.1f} and {short:.1f} tokens/s"
     table.row(f"{name(LONG_PREFILL)} beside {name(PREFILL)}", quant, result, long / short, 0.6, True)
     # Bytes per token follow from what the program says it read in a second.
-    near, deep = ((samples.median((quant, test, "deep"), "bytes_per_s"), samples.median((quant, test, "deep"), "avg_ts"))
+    near, deep = (tuple(samples.median((quant, test, "deep"), field) for field in ("bytes_per_s", "avg_ts"))
                   for test in (DECODE, DEEP_DECODE))
     result = f"{1000 / deep[1]:.1f} and {1000 / near[1]:.1f} ms, {deep[0] / 1e9:.1f} and {near[0] / 1e9:.1f} GB/s"
     table.row(f"{name(DEEP_DECODE)} beside what its bytes cost at {DECODE[2]}", quant, result, near[0] / deep[0], 1.3,
