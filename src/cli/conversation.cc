@@ -97,7 +97,13 @@ Result<void> Conversation::wait_for_input() {
     std::fprintf(stderr, "parked: %s of linear memory and the KV of %zu tokens given back, until the next line\n",
                  human_bytes(bytes).c_str(), tokens);
     poll(&input, 1, -1);
-    DW_ASSIGN(live_, parking_->fetch(kKey));
+    auto fetched = parking_->fetch(kKey);
+    if (!fetched.ok()) {
+        const std::string image = parking_->keep(kKey);
+        return error(fetched.error().code,
+                     fetched.error().message + "; the conversation is kept: driftwood thaw " + image);
+    }
+    live_ = *std::move(fetched);
     return {};
 }
 

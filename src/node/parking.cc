@@ -70,4 +70,10 @@ void Parking::forget(uint64_t key) {
     parked_.erase(key);
 }
 
+std::string Parking::keep(uint64_t key) {
+    CHECK(has(key));
+    parked_.erase(key);
+    return path(key);
+}
+
 }  // namespace driftwood::node

@@ -57,6 +57,9 @@ class Parking {
     // The actor again; its image goes. On an error (kLimit: there is no room for its KV now) the image stays.
     Result<LiveActor> fetch(uint64_t key);
     void forget(uint64_t key);  // without its actor
+    // Of an actor that could not be fetched: the image outlives the Parking and its directory goes on with it. Its
+    // name.
+    std::string keep(uint64_t key);
     bool has(uint64_t key) const { return parked_.contains(key); }
     const ParkingPolicy& policy() const { return policy_; }
     int64_t now_ns() { return clock_.now_ns(); }

@@ -106,6 +106,31 @@ TEST(ParkingTest, an_actor_is_fetched_when_it_is_asked_for) {
     EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
 }
 
+TEST(ParkingTest, the_image_of_an_actor_that_cannot_be_fetched_can_be_kept) {
+    World world;
+    const auto module = actor::chat_module(world);
+    const file::TestDirectory directory;
+    StepClock clock{0, 1};
+    std::string kept;
+    {
+        auto own = ParkingDirectory::create(directory.path()).value();
+        Parking parking(
+            own.path(), [](const std::string&) -> Result<LiveActor> { return error(ErrorCode::kLimit, "no room"); },
+            clock);
+        for (const uint64_t key : {1, 2}) {
+            LiveActor live;
+            live.actor = Actor::create(world.context(), *module, actor::chat_options()).value();
+            ASSERT_TRUE(parking.park(key, live).ok());
+        }
+        ASSERT_FALSE(parking.fetch(1).ok());
+        kept = parking.keep(1);
+        EXPECT_FALSE(parking.has(1));
+    }
+    EXPECT_TRUE(actor::thaw_file(world, *module, kept).ok());
+    const std::filesystem::directory_iterator left(std::filesystem::path(kept).parent_path());
+    EXPECT_EQ(std::distance(begin(left), end(left)), 1);  // the other one is gone
+}
+
 TEST(ParkingTest, its_directory_is_private_and_goes_with_it) {
     const file::TestDirectory directory;
     const std::string parent = directory.file("a/b");
