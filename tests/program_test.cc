@@ -319,6 +319,64 @@ TEST(ProgramTest, bench_refuses_what_it_cannot_measure) {
     }
 }
 
+// What a disk has no room for is said before a byte of it is written, and what an interrupted run left goes.
+TEST(ProgramTest, models_of_random_weights_leave_room_on_the_disk) {
+    const file::TestDirectory directory;
+    const Outcome huge = driftwood("synth " + directory.file("h.gguf") +
+                                   " --like demo --layers 1024 --d-model 1048576 --d-ff 1048576 --quant f32");
+    EXPECT_EQ(huge.exit_code, 1);
+    EXPECT_NE(huge.output.find("are free there"), std::string::npos) << huge.output;
+    const Outcome short_rows = driftwood("synth " + directory.file("k.gguf") + " --like demo --quant q4_k");
+    EXPECT_NE(short_rows.output.find("want a multiple of 256"), std::string::npos) << short_rows.output;
+    EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+
+    const std::string models = directory.path() + "/driftwood/models/";
+    ASSERT_EQ(shell("mkdir -p " + models + " && touch " + models + ".driftwood-new.tmp && touch -d '2 hours ago' " +
+                    models + ".driftwood-old.tmp")
+                  .exit_code,
+              0);
+    for (const char* quant : {"q4_0", "Q4_0"}) {
+        const Outcome measured =
+            shell("env -u DRIFTWOOD_CACHE XDG_CACHE_HOME=" + directory.path() +
+                  " " DRIFTWOOD_PROGRAM " bench --like demo --quant " + quant + " -p 1 -n 0 -r 1 2>&1");
+        ASSERT_EQ(measured.exit_code, 0) << measured.output;
+    }
+    EXPECT_TRUE(std::filesystem::exists(models + ".driftwood-new.tmp"));
+    EXPECT_FALSE(std::filesystem::exists(models + ".driftwood-old.tmp"));
+    EXPECT_EQ(shell("ls " + models).output, "synth-demo-q4_0.gguf\n");
+}
+
+TEST(ProgramTest, load_refuses_what_it_cannot_do_and_says_why_an_answer_failed) {
+    for (const auto& [arguments, names] :
+         {std::pair{"--threads 100000", "--threads"}, std::pair{"--temperature -1", "--temperature"},
+          std::pair{"--temperature nan", "--temperature"}, std::pair{"-m demo --like demo", "--like"},
+          std::pair{"--wake 100000", "--wake 100000"}}) {
+        const Outcome refused = driftwood(std::string("load --present 1 --total 1 ") + arguments);
+        EXPECT_GE(refused.exit_code, 1) << arguments << ": " << refused.output;
+        EXPECT_NE(refused.output.find(names), std::string::npos) << arguments << ": " << refused.output;
+    }
+    for (const char* kind : {"", " --sessions"}) {
+        const Json too_long =
+            driftwood_json("load --present 1 --total 1 --messages 1 --prompt 5000" + std::string(kind));
+        EXPECT_EQ(too_long["failed_answers"], 1);
+        EXPECT_NE(too_long["first_failure"].get<std::string>().find("context"), std::string::npos) << too_long;
+    }
+}
+
+// Actors that were thawed keep their images open: more of them than a shell lets a program open files by default.
+TEST(ProgramTest, load_thaws_more_actors_than_files_may_be_open_at_first) {
+    const file::TestDirectory directory;
+    file::write_all(directory.file("m.gguf"), model::synth_model({.context = 1024}, 5).value());
+    const Outcome crowd =
+        shell("ulimit -Sn 64; " DRIFTWOOD_PROGRAM " load -m " + directory.file("m.gguf") +
+              " --present 100 --total 100 --gap 0 --messages 2 --prompt 4 --answer 2 --park-after 0 --park " +
+              directory.file("parked") + " --json 2>&1");
+    ASSERT_EQ(crowd.exit_code, 0) << crowd.output;
+    const Json json = Json::parse(crowd.output, nullptr, false);
+    EXPECT_EQ(json["fetched"], 100);
+    EXPECT_EQ(json["failed_answers"], 0);
+}
+
 TEST(ProgramTest, load_computes_a_common_beginning_once_and_says_the_same) {
     for (const char* kind : {"", " --sessions"}) {
         const std::string crowd =
@@ -435,6 +493,15 @@ TEST(ProgramTest, lines_of_input_are_messages_or_commands) {
 
 TEST(ProgramTest, output_that_could_not_be_written_is_a_failure) {
     EXPECT_EQ(shell(DRIFTWOOD_PROGRAM " tokenize demo Hello >/dev/full 2>/dev/null").exit_code, 1);
+}
+
+TEST(ProgramTest, a_file_that_may_not_grow_further_is_an_error_and_leaves_nothing) {
+    const file::TestDirectory directory;
+    const Outcome cut = shell("ulimit -f 8; " DRIFTWOOD_PROGRAM " logits demo --tokens 1,2,3 --out " +
+                              directory.file("l.st") + " 2>&1");
+    EXPECT_EQ(cut.exit_code, 1) << cut.output;
+    EXPECT_NE(cut.output.find("l.st"), std::string::npos) << cut.output;
+    EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
 }
 
 TEST(ProgramTest, a_message_that_is_not_utf8_is_named_as_that) {

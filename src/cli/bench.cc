@@ -206,14 +206,15 @@ void add_bench(CLI::App& app, int& exit_code) {
         ->capture_default_str();
     command->add_option("--quant", options->quant, "Type of its weights: " + synth_quant_names())
         ->capture_default_str();
-    const auto list = [&](const char* flags, std::vector<std::string>& values, const char* help) {
+    const auto list = [&](const char* flags, std::vector<std::string>& values, const std::string& help) {
         command->add_option(flags, values, help)->delimiter(',')->capture_default_str();
     };
     list("-p,--n-prompt", options->n_prompt, "Tokens of a prompt");
     list("-n,--n-gen", options->n_gen, "Tokens to generate");
     list("-d,--n-depth", options->depth, "Tokens that are there before");
     list("-t,--threads", options->threads, "Threads (default: one per core that this process may use)");
-    list("-b,--batch-size", options->batch, "Tokens of a prompt that go through one step, 1 to 512");
+    list("-b,--batch-size", options->batch,
+         "Tokens of a prompt that go through one step, 1 to " + std::to_string(compute::kMaxStepTokens));
     list("--sessions", options->sessions, "Conversations that share each step");
     command->add_option("-r,--repetitions", options->repetitions, "Times that each test is measured")
         ->capture_default_str()

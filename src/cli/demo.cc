@@ -236,7 +236,8 @@ void add_demo(CLI::App& app, int& exit_code) {
     command->add_option("--temperature", options->temperature, "Temperature of the sampler")->capture_default_str();
     command->add_option("--isa", options->engine, "Engine: auto, reference, avx2, avx512, amx, neon, i8mm, cuda")
         ->capture_default_str();
-    command->add_option("--threads", options->threads, "Threads of the engine (0: one per core)");
+    command->add_option("--threads", options->threads, "Threads of the engine (0: one per core)")
+        ->check(CLI::Range(0, 1024));
     command->add_option("--keep-image", options->keep_image, "Keep the frozen actor in this file");
     command->add_flag_callback(
         "--json", [options] { options->format = Format::kJson; }, "Print JSON");

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/synth_file.h"
 #include "cli/talk_options.h"
+#include "session/sampler.h"
 
 namespace driftwood::cli {
 namespace {
@@ -45,6 +46,9 @@ Result<void> load(LoadCommand command) {
     DW_ASSIGN(options.answer, parse_span("--answer", command.answer));
     if (command.decode_tokens > 0) options.decode_tokens = command.decode_tokens;
     if (command.prompt_tokens > 0) options.prompt_tokens = command.prompt_tokens;
+    if (const auto valid = session::validate({.temperature = options.temperature}); !valid.ok()) {
+        return error(ErrorCode::kInvalidArgument, "[load] --temperature: " + valid.error().message);
+    }
     if (!command.like.empty()) {
         DW_ASSIGN(options.node.model, cached_synth_file(command.like, command.quant, command.format == Format::kText));
     }
@@ -82,13 +86,18 @@ void add_load(CLI::App& app, int& exit_code) {
     auto options = std::make_shared<LoadCommand>();
     LoadOptions& load_options = options->load;
     CLI::App* command = app.add_subcommand("load", "Many conversations at once: speed, latency, fairness");
-    command->add_option("-m,--model", load_options.node.model, "GGUF file, or 'demo'")->capture_default_str();
-    command->add_option("--like", options->like, "A model of random weights in these shapes: " + synth_preset_names());
+    CLI::Option* const model =
+        command->add_option("-m,--model", load_options.node.model, "Model file, or 'demo'")->capture_default_str();
+    command->add_option("--like", options->like, "A model of random weights in these shapes: " + synth_preset_names())
+        ->excludes(model);
     command->add_option("--quant", options->quant, "Type of its weights: " + synth_quant_names())
         ->capture_default_str();
-    command->add_option("--isa", load_options.node.engine, "Engine: auto, or one that `driftwood bench --help` lists")
+    command
+        ->add_option("--isa", load_options.node.engine,
+                     "Engine: auto, or one of those that `driftwood logits --help` lists")
         ->capture_default_str();
     command->add_option("-t,--threads", load_options.node.threads, "Threads; 0: the cores this process may use")
+        ->check(CLI::Range(0, 1024))
         ->capture_default_str();
     command->add_flag("--sessions", load_options.sessions, "Sessions by themselves, without guests and actors");
     const auto count = [&](const char* flag, uint32_t& value, uint32_t least, const char* text) {

@@ -69,6 +69,7 @@ struct LoadReport {
     // was present with whom.
     std::string digest;
     uint64_t failed = 0;                 // answers
+    std::string first_failure;           // of these; why
     std::vector<double> first_token_ms;  // from the message to the answer's first token, of each answer
     std::vector<double> first_reply_ms;  // … to the first bytes that the actor replied; actors only
     std::vector<double> token_ms;        // from one token of an answer to the next

@@ -83,6 +83,7 @@ void print_load_json(const LoadOptions& options, const LoadReport& r) {
                 {"conversation_token_ms_max", most(r.mean_token_ms)},
                 {"waits_for_blocks", r.waits_for_blocks},
                 {"failed_answers", r.failed},
+                {"first_failure", r.first_failure},
                 {"digest", r.digest}});
 }
 
@@ -147,6 +148,7 @@ void print_load(const LoadOptions& options, const LoadReport& r, Format format) 
     std::printf("  digest             %.16s of tokens and logits\n", r.digest.c_str());
     std::printf("  failed answers     %llu; waits for KV blocks (prompts x steps) %llu\n",
                 static_cast<unsigned long long>(r.failed), static_cast<unsigned long long>(r.waits_for_blocks));
+    if (r.failed > 0) std::printf("  the first of them  %s\n", printable(r.first_failure).c_str());
 }
 
 void print_wake(const WakeReport& report, Format format) {

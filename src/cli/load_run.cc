@@ -18,6 +18,7 @@ namespace {
 
 constexpr uint64_t kLoadStream = 0x4C4F4144;  // "LOAD": apart from other uses of one seed
 constexpr double kMs = 1e3;
+constexpr size_t kShownBytes = 200;  // of what an actor said
 
 double seconds_now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -38,6 +39,7 @@ struct Track {
     double sent_at = 0;    // the last one
     uint32_t tokens = 0;   // of the answer in progress
     bool replied = false;  // to the last message
+    std::string said;      // the beginning of what an actor replied to it
     double last_token_at = 0;
     uint64_t last_step = 0;
     // Of all its answers: gaps between tokens.
@@ -105,6 +107,7 @@ class Load {
         track.sent_at = seconds_now();
         track.tokens = 0;
         track.replied = false;
+        track.said.clear();
     }
     void note_token(Track& track) {
         const double now = seconds_now();
@@ -127,8 +130,8 @@ class Load {
         }
     }
     void note_answered(Track& track) { track.answered = true; }
-    void note_failed(Track& track) {
-        ++report_.failed;
+    void note_failed(Track& track, const std::string& why) {
+        if (report_.failed++ == 0) report_.first_failure = why;
         track.answered = true;
     }
 
@@ -256,14 +259,15 @@ class ActorLoad final : public Load {
     }
     void take(node::Scheduler::Key key, const actor::Step& step) {
         Track& track = *track_of_.at(key);
-        if (step.error) return note_failed(track);
+        if (step.error) return note_failed(track, step.error->message);
         if (step.kind == actor::Step::Kind::kSample) note_token(track);
         for (const actor::Effect& effect : step.effects) {
             if (effect.kind != actor::Effect::Kind::kReply) continue;
             if (!effect.bytes.empty()) note_reply(track);
+            if (track.said.size() < kShownBytes) track.said.append(effect.bytes.begin(), effect.bytes.end());
             if (!effect.last) continue;
             if (track.tokens == 0) {
-                note_failed(track);  // the guest says so in words
+                note_failed(track, "the actor said: " + track.said.substr(0, kShownBytes));
             } else {
                 note_answered(track);
             }
@@ -309,8 +313,12 @@ class SessionLoad final : public Load {
         const LoadPlan& of = plan(track);
         session::Session& session = *talks_.at(track.index).session;
         const std::string text = load_text(node_.model(), of.prompts[track.sent], of.seed + track.sent);
-        DW_TRY(session.append("user", text));
         note_sent(track);
+        const auto appended = session.append("user", text);
+        if (!appended.ok()) {
+            note_failed(track, appended.error().message);
+            return {};
+        }
         return session.begin_generate(
             {.sampler = {.temperature = options_.temperature, .seed = of.seed}, .max_tokens = of.answer});
     }
@@ -334,14 +342,14 @@ class SessionLoad final : public Load {
         std::vector<Talk*> sampling;
         for (auto& [index, talk] : talks_) {
             if (talk.session->can_sample()) sampling.push_back(&talk);
-            if (talk.member->failure()) note_failed(*talk.track);
+            if (const auto& why = talk.member->failure()) note_failed(*talk.track, why->message);
         }
         threads_.run(static_cast<uint32_t>(sampling.size()),
                      [&](uint32_t i) { sampling[i]->sampled = sampling[i]->session->sample(); });
         for (Talk* talk : sampling) {
             if (!talk->sampled.ok()) {
                 talk->session->end_generate();
-                note_failed(*talk->track);
+                note_failed(*talk->track, talk->sampled.error().message);
                 continue;
             }
             note_token(*talk->track);

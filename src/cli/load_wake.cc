@@ -76,7 +76,7 @@ class Wake {
 
     Result<void> freeze() {
         if (options_.tokens + kRoom > node_.model().spec().context) {
-            return error(ErrorCode::kInvalidArgument, "[load.wake] --tokens " + std::to_string(options_.tokens) +
+            return error(ErrorCode::kInvalidArgument, "[load.wake] --wake " + std::to_string(options_.tokens) +
                                                           ": the model has a context of " +
                                                           std::to_string(node_.model().spec().context));
         }

@@ -99,10 +99,7 @@ void add_logits(CLI::App& app, int& exit_code) {
     auto options = std::make_shared<LogitsOptions>();
     CLI::App* command = app.add_subcommand("logits", "Write the logits of given tokens to a safetensors file");
     command->add_option("model", options->model, "Model file, or 'demo'")->required();
-    command->add_option("--tokens", options->tokens, "Token ids: 1,2,3")
-        ->required()
-        ->delimiter(',')
-        ->check(CLI::NonNegativeNumber);
+    command->add_option("--tokens", options->tokens, "Token ids: 1,2,3")->required()->delimiter(',');
     command->add_option("--chunk", options->chunk, "Tokens per prefill step (the bits do not depend on it)")
         ->check(CLI::Range(1u, compute::kMaxStepTokens));
     command->add_option("--threads", options->engine_options.threads, "Threads (nor on this; 0: one per core)")

@@ -1,12 +1,28 @@
 // driftwood: stateful WebAssembly actors that think with an LLM.
+#include <sys/resource.h>
+
 #include <csignal>
 #include <cstdio>
 #include <exception>
 
 #include "cli/commands.h"
 
+namespace {
+
+// As many files as the system lets us have: an actor that was thawed keeps its image open, and there may be thousands.
+void raise_open_file_limit() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));  // refused: what there was has to do
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of that write, not the end of the process
+    std::signal(SIGXFSZ, SIG_IGN);  // and so is a file that may not grow further
+    raise_open_file_limit();
     CLI::App app{
         "Driftwood: stateful WebAssembly actors that think with an LLM. The guest's memory is shared with the compute\n"
         "device, the decoder gives the same bits everywhere, and a frozen actor is one file that is thawed by mapping.",

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <vector>
 
+#include "cli/output.h"
 #include "compute/weights.h"
 #include "file/atomic_file.h"
 
@@ -14,6 +16,7 @@ namespace driftwood::cli {
 namespace {
 
 constexpr uint64_t kCachedSeed = 1;
+constexpr std::chrono::hours kAbandonedAfter(1);
 constexpr size_t kPieceBytes = size_t{4} << 20;  // a multiple of file::kHoleBytes
 
 std::filesystem::path cache_directory() {
@@ -25,6 +28,34 @@ std::filesystem::path cache_directory() {
     if (const std::string xdg = variable("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/driftwood";
     if (const std::string home = variable("HOME"); !home.empty()) return home + "/.cache/driftwood";
     return std::filesystem::temp_directory_path() / "driftwood";
+}
+
+std::string lower_case(std::string text) {
+    std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+    return text;
+}
+
+// Says at once what a full disk would say after minutes.
+Result<void> check_room(const std::string& path, uint64_t bytes) {
+    std::filesystem::path directory = std::filesystem::path(path).parent_path();
+    if (directory.empty()) directory = ".";
+    std::error_code failed;
+    const std::filesystem::space_info space = std::filesystem::space(directory, failed);
+    if (failed || bytes <= space.available) return {};  // creating the file says what is wrong with the directory
+    return error(ErrorCode::kLimit, "[synth] " + path + ": wants " + human_bytes(bytes) + ", " +
+                                        human_bytes(space.available) + " are free there: choose another place, a " +
+                                        "smaller --like or a --quant of fewer bits");
+}
+
+// Removes what processes left that ended while they wrote.
+void remove_abandoned(const std::filesystem::path& directory) {
+    std::error_code failed;
+    const auto before = std::filesystem::file_time_type::clock::now() - kAbandonedAfter;
+    for (const auto& entry : std::filesystem::directory_iterator(directory, failed)) {
+        if (!entry.path().filename().string().starts_with(file::kTemporaryPrefix)) continue;
+        const auto written = entry.last_write_time(failed);
+        if (!failed && written < before) std::filesystem::remove(entry.path(), failed);
+    }
 }
 
 }  // namespace
@@ -51,9 +82,7 @@ std::vector<Quant> quants() {
     for (uint32_t i = 0; i < compute::kWeightTypes; ++i) {
         const auto type = static_cast<compute::WeightType>(i);
         if (type == compute::WeightType::kW16) continue;  // lives in memory only
-        std::string name(compute::weight_type_name(type));
-        std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-        all.push_back({name, type, std::nullopt});
+        all.push_back({lower_case(std::string(compute::weight_type_name(type))), type, std::nullopt});
     }
     all.push_back({"q4_k_m", compute::WeightType::kQ4_K, compute::WeightType::kQ6_K});
     return all;
@@ -72,10 +101,8 @@ Result<model::SynthShape> synth_shape(const std::string& like, const std::string
     if (!shape) {
         return error(ErrorCode::kInvalidArgument, "[synth] --like '" + like + "': want one of " + synth_preset_names());
     }
-    std::string lower = quant;
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
     for (const Quant& known : quants()) {
-        if (known.name != lower) continue;
+        if (known.name != lower_case(quant)) continue;
         shape->type = known.type;
         shape->second_type = known.second;
         return *shape;
@@ -96,6 +123,7 @@ Result<uint64_t> write_synth_file(const std::string& path, const model::SynthSha
     }
     DW_ASSIGN(const model::GgufWriter writer, model::synth_gguf(shape, seed));
     const uint64_t size = writer.size_bytes();
+    DW_TRY(check_room(path, size));
     DW_ASSIGN(file::AtomicFile out, file::AtomicFile::create(ops, path, size));
     // The writer's pieces are of any size; the file takes them in units of kPieceBytes.
     std::vector<uint8_t> gathered;
@@ -133,8 +161,9 @@ Result<std::string> cached_synth_file(const std::string& like, const std::string
     std::filesystem::create_directories(directory, failed);
     if (failed) return error(ErrorCode::kIo, "[synth] " + directory.string() + ": " + failed.message());
     const std::string path =
-        directory / ("synth-" + like + "-" + quant + (model::gguf_has(shape) ? ".gguf" : ".safetensors"));
+        directory / ("synth-" + like + "-" + lower_case(quant) + (model::gguf_has(shape) ? ".gguf" : ".safetensors"));
     if (std::filesystem::exists(path, failed)) return path;
+    remove_abandoned(directory);
     if (progress) std::fprintf(stderr, "%s: made once, for this and later measurements\n", path.c_str());
     DW_TRY(write_synth_file(path, shape, kCachedSeed, {.replace = true, .progress = progress}));
     return path;

@@ -1,9 +1,12 @@
 #include "compute/math.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
@@ -116,6 +119,21 @@ TEST(thread_pool, runs_every_task_once_and_shows_what_it_wrote) {
             for (uint32_t i = 0; i < count; ++i) ASSERT_EQ(times[i], i + 1);
         }
     }
+}
+
+// In a process of its own, because that process may not have threads afterwards.
+TEST(ThreadPoolDeathTest, threads_that_the_system_refuses_are_done_without) {
+    const auto work = [] {
+        if (geteuid() == 0 && setuid(65534) != 0) std::_Exit(2);  // root's threads have no limit
+        const rlimit none{0, 0};
+        if (setrlimit(RLIMIT_NPROC, &none) != 0) std::_Exit(3);
+        std::atomic<int> started{0};
+        std::atomic<uint32_t> sum{0};
+        ThreadPool pool(100, [&] { started.fetch_add(1); });
+        pool.run(1000, [&](uint32_t i) { sum.fetch_add(i); });
+        std::_Exit(started.load() == 0 && sum.load() == 499'500 ? 0 : 4);
+    };
+    EXPECT_EXIT(work(), testing::ExitedWithCode(0), "");
 }
 
 TEST(thread_pool, helpers_start_with_what_they_are_told) {

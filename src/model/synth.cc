@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/random.h"
+#include "compute/constants.h"
 #include "compute/decoder_spec.h"
 #include "compute/half.h"
 #include "model/byte_level.h"
@@ -188,7 +189,9 @@ Result<void> check(const SynthShape& s) {
     for (const WeightType type : {s.type, s.second_type.value_or(s.type)}) {
         const std::string name(compute::weight_type_name(type));
         for (const uint32_t width : {s.d_model, s.d_ff, s.heads * s.head_dim}) {
-            if (!compute::cols_fit(type, width)) return bad(name + ": rows of " + std::to_string(width) + " values");
+            if (compute::cols_fit(type, width)) continue;
+            return bad(name + ": rows of " + std::to_string(width) + " values, want a multiple of " +
+                       std::to_string(compute::kSuperBlock));
         }
     }
     return {};

@@ -1,6 +1,7 @@
 #include "compute/cpu/thread_pool.h"
 
 #include <algorithm>
+#include <system_error>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -35,10 +36,14 @@ uint32_t available_cores() {
 ThreadPool::ThreadPool(uint32_t threads, std::function<void()> on_start)
     : threads_(std::max(1U, threads)), shares_(std::make_unique<Share[]>(threads_)) {
     for (uint32_t i = 1; i < threads_; ++i) {
-        helpers_.emplace_back([this, on_start, i] {
-            on_start();
-            help(i);
-        });
+        try {
+            helpers_.emplace_back([this, on_start, i] {
+                on_start();
+                help(i);
+            });
+        } catch (const std::system_error&) {
+            break;  // the system has no more threads; the others take the tasks of those that are missing
+        }
     }
 }
 

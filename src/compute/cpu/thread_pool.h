@@ -24,7 +24,7 @@ uint32_t available_cores();
 class ThreadPool {
   public:
     // `threads` counts the caller: 1 means no helpers. `on_start` runs on each helper first and stays in force there
-    // (the floating-point environment).
+    // (the floating-point environment). Where the system gives fewer threads than that, these do all the work.
     ThreadPool(uint32_t threads, std::function<void()> on_start);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
