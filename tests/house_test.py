@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The rules of the house that a machine can see (ARCHITECTURE.md, CONTRIBUTING.md): which folder may include which,
-where vendor headers may appear, line width, file length, a README per folder, that the tests which the threat model
-names exist, and a few words and habits.
+where vendor headers may appear, line width, file length, a README per folder, that somebody looks at what CUDA's calls
+return, that the tests which the threat model names exist, and a few words and habits.
 
     tests/house_test.py [ROOT]      checks the tree, prints what breaks a rule, exits 1 if anything does
     tests/house_test.py --self-test plants one violation of each rule in a temporary tree and expects each to be found
@@ -60,6 +60,9 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 TEST_NAME = re.compile(r"^TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", re.M)
 FUZZ_NAME = re.compile(r"^\s*driftwood_fuzz\((\w+)", re.M)
 NAMED_TEST = re.compile(r"`([A-Z]\w*\.\w+|fuzz\.\w+)`")
+# A call of CUDA's whose result is dropped, but for those that end something and the one that only clears an error.
+CUDA_DROPPED = re.compile(r"^\s*(?:for \(.*\) |if \(.*\) )?(?:::)?(cuda[A-Z]\w*)\(.*\);")
+CUDA_MAY_DROP = re.compile(r"cuda(GetLastError|Free\w*|HostUnregister|\w+Destroy)$")
 TABLE_ROW = re.compile(r"^\|\s*((?:`\w+/`(?:,\s*)?)+)\s*\|.*\|([^|]*)\|\s*$")
 
 
@@ -120,6 +123,17 @@ def check_text(path, lines, problems):
             problems.append(f"{path}:{number}: a mark of unfinished work: finish it, or leave the mark out")
     if len(lines) > MAX_LINES and not any(REASON.search(line) for line in lines[:REASON_WITHIN]):
         problems.append(f"{path}: {len(lines)} lines; over {MAX_LINES} wants '// Long because: ...' near its top")
+
+
+def check_cuda_calls(path, lines, problems):
+    if not path.startswith("src/compute/cuda/"):
+        return
+    for number, line in enumerate(lines, 1):
+        match = CUDA_DROPPED.match(line)
+        goes_on = number > 1 and re.search(r"[=(,&|?]$|\breturn$", lines[number - 2])  # a part of the line before
+        whole = line.count("(") == line.count(")") and not goes_on
+        if match and whole and not CUDA_MAY_DROP.match(match.group(1)):
+            problems.append(f"{path}:{number}: nobody looks at what {match.group(1)} returns")
 
 
 def check_header_guard(path, lines, problems):
@@ -185,6 +199,7 @@ def check(root):
         lines = (Path(root) / path).read_text(encoding="utf-8").splitlines()
         check_text(path, lines, problems)
         check_includes(root, path, lines, problems)
+        check_cuda_calls(path, lines, problems)
         check_header_guard(path, lines, problems)
         if path.endswith("_test.cc") and not re.search(r"\b(EXPECT|ASSERT)_[A-Z]", "\n".join(lines)):
             problems.append(f"{path}: a test that asserts nothing")
@@ -207,6 +222,9 @@ def good_house():
     house["src/memory/a_test.cc"] = '#include "base/a.h"\nTEST(A, b) { EXPECT_EQ(1, 1); }\n'
     house["src/memory/CMakeLists.txt"] = "driftwood_fuzz(bytes bytes_fuzz.cc)\n"
     house["docs/threat-model.md"] = "| safe | `A.b`, `fuzz.bytes` |\n"
+    house["src/compute/cuda/a.cu"] = ("void f() {\n    cudaStreamDestroy(s);\n    cudaGetLastError();\n"
+                                      "    DW_TRY(check(\n        cudaMalloc(&p, 1)));\n"
+                                      "    const cudaError_t made =\n        cudaMalloc(&p, 1);\n}\n")
     house["src/model/a.cc"] = "#include <nlohmann/json.hpp>\n"
     house["src/base/long.cc"] = "// Long because: a table.\n" + "int x;\n" * MAX_LINES
     house["tools/demo_model/text/long.py"] = "#" * (MAX_WIDTH + 1) + "\n"
@@ -234,6 +252,9 @@ def bad_changes(house):
         ("no '#pragma once'", "src/base/b.h", "int x;\n"),
         ("asserts nothing", "src/base/b_test.cc", "TEST(A, b) { f(); }\n"),
         ("unfinished work", "src/base/b.cc", "// TO" + "DO: later\n"),
+        ("nobody looks at what cudaMemcpyAsync returns", "src/compute/cuda/b.cu", "    cudaMemcpyAsync(a, b, f(c));\n"),
+        ("nobody looks at what cudaGetDevice returns", "src/compute/cuda/b.h",
+         "#pragma once\n    if (x) cudaGetDevice(&d);  // odd\n"),
         ("src/base/: no README.md", "src/base/README.md", None),
         ("src/attic/: not in the table", "src/attic/README.md", "# attic\n"),
         ("there is no test A.c", "docs/threat-model.md", "| safe | `A.b`, `A.c` |\n"),

@@ -49,8 +49,9 @@ CudaEngine::CudaEngine(const DecoderSpec& spec, const EngineOptions& options, St
       threads_(options.threads != 0 ? options.threads : available_cores(), [] {}) {}
 
 CudaEngine::~CudaEngine() {
-    cudaStreamSynchronize(stream_.get());
-    cudaStreamSynchronize(copies_.get());
+    // Nothing could be done about a failure here.
+    static_cast<void>(cudaStreamSynchronize(stream_.get()));
+    static_cast<void>(cudaStreamSynchronize(copies_.get()));
     drop_graphs();
     for (const auto* events : {&part_made_, &part_there_}) {
         for (cudaEvent_t event : *events) cudaEventDestroy(event);

@@ -4,6 +4,7 @@
 // Many tokens (prefill, large batches): a block of warps shares tiles of weights and activations, a super-block at a
 // time, while the next one is on its way into shared memory. Few tokens go to linear_small.cu.
 #include "compute/constants.h"
+#include "compute/cuda/launch.cuh"
 #include "compute/cuda/linear.cuh"
 
 namespace driftwood::compute::cuda {
@@ -226,13 +227,7 @@ constexpr size_t kLargeShared = 2 * sizeof(Stage<kType, kRows, kTokens>);
 
 // What a block may have of the card's shared memory.
 size_t most_shared() {
-    static const size_t kMost = [] {
-        int device = 0;
-        int bytes = 0;
-        cudaGetDevice(&device);
-        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-        return static_cast<size_t>(bytes);
-    }();
+    static const size_t kMost = card_has(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     return kMost;
 }
 

@@ -398,13 +398,7 @@ __global__ void __launch_bounds__(P::kThreads, 1)
 }
 
 uint32_t multiprocessors() {
-    static const uint32_t kCount = [] {
-        int device = 0;
-        int count = 0;
-        cudaGetDevice(&device);
-        cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-        return static_cast<uint32_t>(count);
-    }();
+    static const uint32_t kCount = card_has(cudaDevAttrMultiProcessorCount);
     return kCount;
 }
 

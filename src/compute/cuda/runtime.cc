@@ -34,7 +34,7 @@ Result<Stream> Stream::create() {
 
 Stream::~Stream() {
     if (stream_ == nullptr) return;
-    cudaStreamSynchronize(stream_);
+    static_cast<void>(cudaStreamSynchronize(stream_));
     cudaStreamDestroy(stream_);
 }
 
