@@ -175,8 +175,8 @@ TEST_P(KernelsOf, attention_has_the_bits_of_the_reference_for_hard_values) {
     TestRandom random(9);
     for (uint32_t style = 0; style <= kStyles; ++style) {
         for (const uint32_t tokens : {5U, 64U, 140U}) {
-            for (int repeat = 0; repeat < 4; ++repeat) {
-                expect_same_attention(tested(), attention_case(random, 32, tokens, 4, style));
+            for (const uint32_t head_dim : {32U, 32U, 64U, 80U, 96U, 128U, 256U}) {
+                expect_same_attention(tested(), attention_case(random, head_dim, tokens, 4, style));
             }
         }
     }
