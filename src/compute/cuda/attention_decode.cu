@@ -46,7 +46,7 @@ __device__ void rope_in_block(const Attention& args, Turned<kHeadDim>& turned, C
     }
 }
 
-template <uint32_t kHeadDim>
+template <uint32_t kHeadDim, uint32_t kEights>
 __global__ void __launch_bounds__(kWarps * 32) attention_split_kernel(Attention args) {
     extern __shared__ __align__(16) uint8_t shared[];
     auto& chunk = *reinterpret_cast<Chunk<kHeadDim>*>(shared);
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kWarps * 32) attention_split_kernel(Attention 
     __syncthreads();
 
     const size_t first_part = (static_cast<size_t>(blockIdx.z) * s.heads + kv_head * group) * args.max_chunks + index;
-    attend_chunk<kHeadDim, kWarps>(
+    attend_chunk<kHeadDim, kWarps, kEights>(
         chunk, exchange, q16, head_cq, group, visible - index * kBlockTokens, threadIdx.x / 32, [] { __syncthreads(); },
         [&](uint32_t head, const ChunkPart& part, bool is_in_range) {
             static_cast<ChunkPart*>(args.part)[first_part + static_cast<size_t>(head) * args.max_chunks] = part;
@@ -155,19 +155,25 @@ __global__ void __launch_bounds__(kHeadDim) attention_merge_kernel(Attention arg
     if (!finite) atomicMin(args.fault + row, args.code);
 }
 
-template <uint32_t kHeadDim>
+template <uint32_t kHeadDim, uint32_t kEights>
 cudaError_t launch(cudaStream_t stream, const Attention& args) {
     constexpr size_t kShared = sizeof(Chunk<kHeadDim>);
-    const cudaError_t allowed = cudaFuncSetAttribute(attention_split_kernel<kHeadDim>,
+    const cudaError_t allowed = cudaFuncSetAttribute(attention_split_kernel<kHeadDim, kEights>,
                                                      cudaFuncAttributeMaxDynamicSharedMemorySize, int{kShared});
     if (allowed != cudaSuccess) return allowed;
     const Sequences& s = args.sequences;
     const dim3 split(args.max_chunks, s.kv_heads, args.decode_rows);
     const cudaError_t launched =
-        launch_overlapping(attention_split_kernel<kHeadDim>, split, kWarps * 32, kShared, stream, args);
+        launch_overlapping(attention_split_kernel<kHeadDim, kEights>, split, kWarps * 32, kShared, stream, args);
     if (launched != cudaSuccess) return launched;
     return launch_overlapping(attention_merge_kernel<kHeadDim>, dim3(s.heads, args.decode_rows), kHeadDim, 0, stream,
                               args);
+}
+
+template <uint32_t kHeadDim>
+cudaError_t launch_for_group(cudaStream_t stream, const Attention& args) {
+    const bool eight = args.sequences.heads / args.sequences.kv_heads <= 8;
+    return eight ? launch<kHeadDim, 1>(stream, args) : launch<kHeadDim, 2>(stream, args);
 }
 
 }  // namespace
@@ -175,7 +181,7 @@ cudaError_t launch(cudaStream_t stream, const Attention& args) {
 cudaError_t attention_decode(cudaStream_t stream, const Attention& args) {
     const Sequences& s = args.sequences;
     if (many_decodes(args.decode_rows, s.kv_heads)) return attention_many(stream, args);
-    return s.head_dim == 64 ? launch<64>(stream, args) : launch<128>(stream, args);
+    return s.head_dim == 64 ? launch_for_group<64>(stream, args) : launch_for_group<128>(stream, args);
 }
 
 }  // namespace driftwood::compute::cuda

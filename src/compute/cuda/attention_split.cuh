@@ -66,7 +66,8 @@ struct ChunkPart {
 
 // kWarps warps, numbered by `warp`; `sync()` is their barrier, which they have passed since chunk, q16 and head_cq were
 // written. put_part(head, part, in range) and put_sums(head, dimension, sums of it and the next) take the results.
-template <uint32_t kHeadDim, uint32_t kWarps, class Sync, class PutPart, class PutSums>
+// kEights eights of queries are worked on: what products make of the others is nothing.
+template <uint32_t kHeadDim, uint32_t kWarps, uint32_t kEights, class Sync, class PutPart, class PutSums>
 __device__ void attend_chunk(const Chunk<kHeadDim>& chunk, SplitExchange<kWarps>& exchange, const int16_t* q16,
                              const float* head_cq, uint32_t group, uint32_t keys, uint32_t warp, const Sync& sync,
                              const PutPart& put_part, const PutSums& put_sums) {
@@ -82,12 +83,12 @@ __device__ void attend_chunk(const Chunk<kHeadDim>& chunk, SplitExchange<kWarps>
     for (uint32_t j = 0; j < kTiles; ++j) {
         tile_scores(q, chunk, warp * kTiles + j, u[j]);
 #pragma unroll
-        for (uint32_t i = 0; i < 4; ++i) {
+        for (uint32_t i = 0; i < 2 * kEights; ++i) {
             if ((warp * kTiles + j) * 8 + 2 * t + i % 2 < keys) most[i / 2] = fmaxf(most[i / 2], u[j][i]);
         }
     }
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kEights; ++i) {
         most[i] = fmaxf(most[i], __shfl_xor_sync(kAllLanes, most[i], 1));
         most[i] = fmaxf(most[i], __shfl_xor_sync(kAllLanes, most[i], 2));
         if (t == 0) exchange.scores[warp][g + i * 8] = most[i];
@@ -97,7 +98,7 @@ __device__ void attend_chunk(const Chunk<kHeadDim>& chunk, SplitExchange<kWarps>
     float largest[2] = {0.0F, 0.0F};
     int32_t l[2] = {0, 0};
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kEights; ++i) {
         for (uint32_t w = 0; w < kWarps; ++w) most[i] = fmaxf(most[i], exchange.scores[w][g + i * 8]);
         c[i] = __fmul_rn(most[i], cq[i]);
         m[i] = chunk_max(c[i]);
@@ -105,7 +106,7 @@ __device__ void attend_chunk(const Chunk<kHeadDim>& chunk, SplitExchange<kWarps>
 #pragma unroll
     for (uint32_t j = 0; j < kTiles; ++j) {
 #pragma unroll
-        for (uint32_t i = 0; i < 4; ++i) {
+        for (uint32_t i = 0; i < 2 * kEights; ++i) {
             const uint32_t key = (warp * kTiles + j) * 8 + 2 * t + i % 2;
             const float x = __fmaf_rn(u[j][i], cq[i / 2], -m[i / 2]);
             const float p = exp2_attention(x > kScoreFloor ? x : kScoreFloor);
@@ -115,7 +116,7 @@ __device__ void attend_chunk(const Chunk<kHeadDim>& chunk, SplitExchange<kWarps>
         }
     }
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kEights; ++i) {
         largest[i] = fmaxf(largest[i], __shfl_xor_sync(kAllLanes, largest[i], 1));
         largest[i] = fmaxf(largest[i], __shfl_xor_sync(kAllLanes, largest[i], 2));
         l[i] += __shfl_xor_sync(kAllLanes, l[i], 1);
@@ -125,7 +126,7 @@ __device__ void attend_chunk(const Chunk<kHeadDim>& chunk, SplitExchange<kWarps>
     }
     sync();
 #pragma unroll
-    for (uint32_t i = 0; i < 2; ++i) {
+    for (uint32_t i = 0; i < kEights; ++i) {
         l[i] = 0;
         for (uint32_t w = 0; w < kWarps; ++w) {
             largest[i] = fmaxf(largest[i], exchange.weights[w][g + i * 8]);
@@ -165,7 +166,7 @@ __device__ void attend_chunk(const Chunk<kHeadDim>& chunk, SplitExchange<kWarps>
         int32_t sum[4];
         tile_values(w, chunk, tile, sum);
 #pragma unroll
-        for (uint32_t i = 0; i < 2; ++i) {
+        for (uint32_t i = 0; i < kEights; ++i) {
             const uint32_t head = g + i * 8;
             if (head < group) put_sums(head, tile * 8 + 2 * t, int2{sum[2 * i], sum[2 * i + 1]});
         }

@@ -13,6 +13,7 @@ constexpr uint32_t kChunkGroups = 2;
 constexpr uint32_t kGroupWarps = kMultipliers / kChunkGroups;
 constexpr uint32_t kMostChunkUnits = 256;  // chunks of heads of one block
 constexpr uint32_t kMergeLoads = 24;       // chunks whose sums are on their way together
+constexpr uint32_t kMergeStep = 8;         // of them merged without a branch
 
 // A chunk of a KV head that the block attends to: where it begins in layer 0.
 struct ChunkUnit {
@@ -80,14 +81,34 @@ struct ChunkWalk {
         }
     }
 
+    // A unit whose queries and chunk are there.
+    template <uint32_t kEights>
+    __device__ void attend_unit(const Worker& w, uint32_t i, uint32_t layer, uint32_t tag) const {
+        const Turned<kHeadDim>& turned = scratch.turned[group_of_warps];
+        const uint32_t index = unit[i].chunk;
+        const size_t first = static_cast<size_t>(unit[i].kv_head * group) * args.max_chunks + index;
+        const size_t kind = static_cast<size_t>(args.heads) * args.max_chunks;
+        attend_chunk<kHeadDim, kGroupWarps, kEights>(
+            chunks[group_of_warps], scratch.exchange[group_of_warps], turned.q[0], turned.cq, group,
+            args.position + 1 - index * kBlockTokens, warp_of_group, [&] { sync(); },
+            [&](uint32_t h, const ChunkPart& part, bool is_in_range) {
+                uint64_t* to = args.exchange.part + first + static_cast<size_t>(h) * args.max_chunks;
+                publish(to, part.m, tag);
+                publish(to + kind, static_cast<uint32_t>(part.l), tag);
+                publish(to + 2 * kind, static_cast<uint32_t>(part.exponent), tag);
+                if (!is_in_range) atomicMin(w.fault, fault_code(layer, Place::kAttention));
+            },
+            [&](uint32_t h, uint32_t dim, int2 sums) {
+                uint64_t* to =
+                    args.exchange.part_sum + (first + static_cast<size_t>(h) * args.max_chunks) * kHeadDim + dim;
+                publish(to, static_cast<uint32_t>(sums.x), static_cast<uint32_t>(sums.y), tag);
+            });
+    }
+
     // All of the block's units of a layer; then the next layer's first ones are on their way.
     __device__ void attend(const Worker& w, uint32_t layer, uint32_t tag) const {
-        const Chunk<kHeadDim>& chunk = chunks[group_of_warps];
-        const Turned<kHeadDim>& turned = scratch.turned[group_of_warps];
         for (uint32_t i = group_of_warps; i < units; i += kChunkGroups) {
-            const uint32_t index = unit[i].chunk;
-            const uint32_t kv_head = unit[i].kv_head;
-            const bool own_chunk = index == args.position / kBlockTokens;
+            const bool own_chunk = unit[i].chunk == args.position / kBlockTokens;
             if (own_chunk) {
                 cp_async_wait<0>();
                 sync();
@@ -95,24 +116,11 @@ struct ChunkWalk {
             turn(w, i, layer, own_chunk, tag);
             cp_async_wait<0>();
             sync();
-            const size_t first = static_cast<size_t>(kv_head * group) * args.max_chunks + index;
-            const size_t kind = static_cast<size_t>(args.heads) * args.max_chunks;
-            attend_chunk<kHeadDim, kGroupWarps>(
-                chunk, scratch.exchange[group_of_warps], turned.q[0], turned.cq, group,
-                args.position + 1 - index * kBlockTokens, warp_of_group, [&] { sync(); },
-                [&](uint32_t h, const ChunkPart& part, bool is_in_range) {
-                    uint64_t* to = args.exchange.part + first + static_cast<size_t>(h) * args.max_chunks;
-                    publish(to, part.m, tag);
-                    publish(to + kind, static_cast<uint32_t>(part.l), tag);
-                    publish(to + 2 * kind, static_cast<uint32_t>(part.exponent), tag);
-                    if (!is_in_range) atomicMin(w.fault, fault_code(layer, Place::kAttention));
-                },
-                [&](uint32_t h, uint32_t dim, int2 sums) {
-                    uint64_t* to =
-                        args.exchange.part_sum + (first + static_cast<size_t>(h) * args.max_chunks) * kHeadDim + dim;
-                    publish(to, static_cast<uint32_t>(sums.x), tag);
-                    publish(to + 1, static_cast<uint32_t>(sums.y), tag);
-                });
+            if (group > 8) {
+                attend_unit<2>(w, i, layer, tag);
+            } else {
+                attend_unit<1>(w, i, layer, tag);
+            }
             sync();
             const bool more = i + kChunkGroups < units;
             load(more ? i + kChunkGroups : group_of_warps, more ? layer : layer + 1);
@@ -135,29 +143,34 @@ __device__ void merge_dims(const DecodeStep& args, MergeFactors* factors, uint32
         const uint32_t count = min(kMergeLoads, chunks - begin);
         const uint64_t* parts = args.exchange.part + first + begin + lane;
         const uint64_t* sums = args.exchange.part_sum + (first + begin) * kHeadDim + first_dim + lane;
-        uint32_t bits[3 + kMergeLoads];
+        uint32_t bits[3];
         fetch<false>(
-            tag,
-            [&](uint32_t i) -> const uint64_t* {
-                if (i < 3) return lane < count ? parts + i * kind : nullptr;
-                return i - 3 < count ? sums + (i - 3) * kHeadDim : nullptr;
-            },
-            bits);
-        ChunkPart part = {kFirstMax, 0, INT32_MIN};
-        if (lane < count) {
-            part = {__uint_as_float(bits[0]), static_cast<int32_t>(bits[1]), static_cast<int32_t>(bits[2])};
+            tag, [&](uint32_t i) { return lane < count ? parts + i * kind : nullptr; }, bits);
+        uint64_t word[kMergeLoads];
+        for (uint32_t looks = 0;; ++looks) {
+            ask(
+                tag, [&](uint32_t j) { return j < count ? sums + j * kHeadDim : nullptr; }, word);
+            if (looks == 0) {  // while sums are on their way
+                ChunkPart part = {kFirstMax, 0, INT32_MIN};
+                if (lane < count) {
+                    part = {__uint_as_float(bits[0]), static_cast<int32_t>(bits[1]), static_cast<int32_t>(bits[2])};
+                }
+                MergeFactors own = merge_factors(part, running_max);
+                // Beyond the last chunk 0 · -0 is added to what is there, which changes no bit.
+                if (lane >= count) own = {1.0F, -0.0F, 0.0F, -0.0F};
+                if (lane < kMergeLoads) factors[lane] = own;
+                __syncwarp();
+            }
+            if (are_there(tag, word)) break;
+            if (looks > kMostLooks) __trap();
         }
-        const MergeFactors own = merge_factors(part, running_max);
-        if (lane < kMergeLoads) factors[lane] = own;
-        __syncwarp();
 #pragma unroll
         for (uint32_t j = 0; j < kMergeLoads; ++j) {
+            if (j % kMergeStep == 0 && j >= count) break;
             const MergeFactors f = factors[j];
-            const auto total = static_cast<float>(static_cast<int32_t>(bits[3 + j]));
-            const float next_sum = __fmaf_rn(f.l, f.be, __fmul_rn(sum, f.al));
-            const float next_out = __fmaf_rn(total, f.unit, __fmul_rn(out, f.al));
-            sum = j < count ? next_sum : sum;
-            out = j < count ? next_out : out;
+            const auto total = static_cast<float>(static_cast<int32_t>(word[j]));
+            sum = __fmaf_rn(f.l, f.be, __fmul_rn(sum, f.al));
+            out = __fmaf_rn(total, f.unit, __fmul_rn(out, f.al));
         }
         __syncwarp();
     }

@@ -19,10 +19,36 @@ __device__ inline void publish(uint64_t* to, uint32_t bits, uint32_t tag) {
 }
 __device__ inline void publish(uint64_t* to, float value, uint32_t tag) { publish(to, __float_as_uint(value), tag); }
 
+// Two words side by side, from a multiple of 16 bytes on; only each by itself is written at once.
+__device__ inline void publish(uint64_t* to, uint32_t first, uint32_t second, uint32_t tag) {
+    asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};" ::"l"(to), "l"(tagged(first, tag)),
+                 "l"(tagged(second, tag))
+                 : "memory");
+}
+
 __device__ inline uint64_t look(const uint64_t* from) {
     uint64_t word;
     asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(word) : "l"(from) : "memory");
     return word;
+}
+
+// Asks for words at(0) … at(kCount - 1) of each lane; where that is null, 0 is there.
+template <uint32_t kCount, class At>
+__device__ void ask(uint32_t tag, const At& at, uint64_t (&word)[kCount]) {
+#pragma unroll
+    for (uint32_t i = 0; i < kCount; ++i) {
+        const uint64_t* from = at(i);
+        word[i] = from != nullptr ? look(from) : tagged(0, tag);
+    }
+}
+
+// Whether all of a warp's words are there.
+template <uint32_t kCount>
+__device__ bool are_there(uint32_t tag, const uint64_t (&word)[kCount]) {
+    bool there = true;
+#pragma unroll
+    for (uint32_t i = 0; i < kCount; ++i) there &= static_cast<uint32_t>(word[i] >> 32) == tag;
+    return __all_sync(kAllLanes, there);
 }
 
 // All lanes of a warp: waits for words at(0) … at(kCount - 1) of each lane; 0 where that is null. With kOneFirst one
@@ -38,22 +64,14 @@ __device__ void fetch(uint32_t tag, const At& at, uint32_t (&bits)[kCount]) {
         }
     }
     __syncwarp();
+    uint64_t word[kCount];
     for (;; ++looks) {
-        uint64_t word[kCount];
-#pragma unroll
-        for (uint32_t i = 0; i < kCount; ++i) {
-            const uint64_t* from = at(i);
-            word[i] = from != nullptr ? look(from) : tagged(0, tag);
-        }
-        bool there = true;
-#pragma unroll
-        for (uint32_t i = 0; i < kCount; ++i) {
-            there &= static_cast<uint32_t>(word[i] >> 32) == tag;
-            bits[i] = static_cast<uint32_t>(word[i]);
-        }
-        if (__all_sync(kAllLanes, there)) return;
+        ask(tag, at, word);
+        if (are_there(tag, word)) break;
         if (looks > kMostLooks) __trap();
     }
+#pragma unroll
+    for (uint32_t i = 0; i < kCount; ++i) bits[i] = static_cast<uint32_t>(word[i]);
 }
 
 }  // namespace driftwood::compute::cuda

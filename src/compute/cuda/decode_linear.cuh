@@ -33,10 +33,36 @@ struct LinearScratch {
     float part[2][kRoundUnits * kTileRows];
 };
 
+__device__ inline uint4 load_shared(uint32_t address) {
+    uint4 x;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "r"(address)
+                 : "memory");
+    return x;
+}
+
+// Where lane 8 p + g finds what is its own: groups 2 p and 2 p + 1 of rows g and g + 8. Of each group's columns it
+// takes the quarters in an order of its own, so that lanes with different g meet no bank twice.
+struct TilePlace {
+    uint32_t weights;      // of a tile, groups apart
+    uint32_t activations;  // the address of the first super-block's
+    uint32_t scales;       // of a tile
+};
+__device__ inline TilePlace tile_place(const uint32_t* q) {
+    const uint32_t pair = threadIdx.x % 32 / 8;
+    const uint32_t g = threadIdx.x % 8;
+    TilePlace place = {g * 64 + g / 2 * 16, shared_address(q) + g / 2 * 64 + (pair ^ g / 4) * 16, g * 16 + pair * 4};
+    // Held, not found again for every tile.
+    asm volatile("" : "+r"(place.weights), "+r"(place.activations), "+r"(place.scales));
+    return place;
+}
+
 // What a warp of a block works with.
 struct Worker {
     uint32_t warp, lane;
-    uint32_t* q;       // activations: for records [group][digit][8] words, for tiles as keep_super_block says
+    uint32_t* q;       // activations, from a multiple of kSuperBlock bytes on: for records [group][digit][8] words, for
+                       // tiles as keep_super_block says
     float* scale;      // [super-block], or of A32P [group]
     float* block_sum;  // [kMostNormBlocks]
     LinearScratch* scratch;
@@ -44,6 +70,7 @@ struct Worker {
     Ring ring;           // the warp's
     uint32_t stage = 0;  // of both rings, the next phase's first
     uint32_t round = 0;
+    TilePlace place{};  // of the lane
 
     __device__ void note(bool finite, uint32_t code) const {
         if (!finite && lane == 0) atomicMin(fault, code);
@@ -230,41 +257,32 @@ __device__ inline void prefetch_norm(const float* weight, uint32_t n) {
     }
 }
 
-// Sums of two groups over their columns, for two rows: [row g or g + 8][group of a pair].
-struct PairSums {
-    int32_t sum[2][2];
-};
-
-// From lane 4 g + t's 16 bytes of a pair of groups, and the activations for them.
-template <WeightType kType>
-__device__ void add_columns(const uint8_t* weights, uint32_t at, const uint4& q, PairSums& to) {
-    const uint32_t columns[2][2] = {{q.x, q.y}, {q.z, q.w}};
-#pragma unroll
-    for (uint32_t j = 0; j < 2; ++j) {
-        constexpr uint32_t kStep = kGroupsPerLoad<kType> == 2 ? 0 : kTileBytes;
-        const uint4 tile = *reinterpret_cast<const uint4*>(weights + at + j * kStep);
-        uint32_t a[4];  // rows g and g + 8 of the left half, then of the right
-        operand<kType>(tile, kStep == 0 ? j : 0, a);
-#pragma unroll
-        for (uint32_t i = 0; i < 4; ++i) {
-            int32_t& sum = to.sum[i % 2][j];
-            sum = __dp4a(static_cast<int32_t>(a[i]), static_cast<int32_t>(columns[j][i / 2]), sum);
-        }
-    }
-}
-
-// Rule 3's t of one tile and super-block, without A256's scale. Lane 8 p + g sums up groups 2 p and 2 p + 1 of rows g
-// and g + 8; the chain over groups goes from lane to lane. Lanes 24 + g return both rows' t.
+// Rule 3's t of one tile and super-block, without A256's scale; lanes 24 + g return rows g's and g + 8's. The chain
+// over groups goes from lane to lane: what lanes make of what did not come from their left neighbour in time, nobody
+// reads.
 template <WeightType kType>
 __device__ float2 multiply_tile(const Worker& w, const uint8_t* weights, const uint8_t* scales, uint32_t sb) {
+    constexpr bool kTwoGroups = kGroupsPerLoad<kType> == 2;
     const uint32_t pair = w.lane / 8;
-    const uint32_t g = w.lane % 8;
-    PairSums sums{};
+    const uint32_t at = shared_address(weights) + w.place.weights + pair * 2 * tile_bytes(kType);
+    const uint32_t q_at = w.place.activations + sb * kSuperBlock;
+    int32_t sum[2][2] = {};  // of row g or g + 8, of a group
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t t = (i + g / 2) % 4;  // lanes with different g meet no bank twice
-        const uint4 q = *reinterpret_cast<const uint4*>(w.q + sb * 64 + t * 16 + (pair ^ t / 2) * 4);
-        add_columns<kType>(weights, pair * 2 * tile_bytes(kType) + g * 64 + t * 16, q, sums);
+        const uint4 q = load_shared(q_at ^ (i * 64 + i / 2 * 16));
+        const uint32_t columns[2][2] = {{q.x, q.y}, {q.z, q.w}};
+        uint4 tile = load_shared(at ^ i * 16);
+#pragma unroll
+        for (uint32_t j = 0; j < 2; ++j) {
+            if (j == 1 && !kTwoGroups) tile = load_shared((at ^ i * 16) + kTileBytes);
+            uint32_t a[4];  // rows g and g + 8 of the left half, then of the right
+            operand<kType>(tile, kTwoGroups ? j : 0, a);
+#pragma unroll
+            for (uint32_t k = 0; k < 4; ++k) {
+                int32_t& to = sum[k % 2][j];
+                to = __dp4a(static_cast<int32_t>(a[k]), static_cast<int32_t>(columns[j][k / 2]), to);
+            }
+        }
     }
     float f[2][2];
     __half2 d[2];
@@ -273,22 +291,20 @@ __device__ float2 multiply_tile(const Worker& w, const uint8_t* weights, const u
     if constexpr (kGroups) s = *reinterpret_cast<const float2*>(w.scale + sb * 8 + pair * 2);
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) {
-        d[i] = *reinterpret_cast<const __half2*>(scales + (g + i * 8) * 16 + pair * 4);
+        d[i] = *reinterpret_cast<const __half2*>(scales + w.place.scales + i * 128);
 #pragma unroll
         for (uint32_t j = 0; j < 2; ++j) {
-            f[i][j] = static_cast<float>(sums.sum[i][j]);
+            f[i][j] = static_cast<float>(sum[i][j]);
             if constexpr (kGroups) f[i][j] = __fmul_rn(f[i][j], j == 0 ? s.x : s.y);
         }
     }
-    float acc[2] = {0.0F, 0.0F};
+    float acc[2];
 #pragma unroll
     for (uint32_t step = 0; step < 4; ++step) {
 #pragma unroll
         for (uint32_t i = 0; i < 2; ++i) {
             const float before = step == 0 ? 0.0F : __shfl_up_sync(kAllLanes, acc[i], 8);
-            const float first = __fmaf_rn(__low2float(d[i]), f[i][0], before);
-            const float both = __fmaf_rn(__high2float(d[i]), f[i][1], first);
-            if (pair == step) acc[i] = both;
+            acc[i] = __fmaf_rn(__high2float(d[i]), f[i][1], __fmaf_rn(__low2float(d[i]), f[i][0], before));
         }
     }
     return {acc[0], acc[1]};

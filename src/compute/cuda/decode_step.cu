@@ -303,6 +303,7 @@ __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const
     const uint32_t warp = threadIdx.x / 32;
     Worker w{warp, threadIdx.x % 32, q, scale, shared.block_sum, &shared.scratch.linear, &shared.fault, ring};
     w.ring.slot = warp / kRingWarps;
+    w.place = tile_place(q);
     const uint32_t all_units = (args.position / kBlockTokens + 1) * args.kv_heads;
     const uint32_t units = (all_units + gridDim.x - 1 - blockIdx.x) / gridDim.x;
     for (uint32_t i = threadIdx.x; i < units; i += kMultiplyThreads) {
@@ -338,22 +339,23 @@ __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const
     count_written(&shared.written, args.with_logits);
 }
 
-// How dynamic shared memory is used: stages, StepShared, scales of activations, activations, the layers.
+// How dynamic shared memory is used: stages, activations from a multiple of kSuperBlock bytes on, StepShared, scales of
+// activations, the layers.
 struct StepMemory {
     uint32_t stages, stage_bytes;
+    uint32_t q_at, q_bytes;
     uint32_t scales;  // floats
-    uint32_t q_bytes;
 };
 
 template <uint32_t kHeadDim, StepTypes kTypes>
 __global__ void __launch_bounds__(kStepThreads, 1)
     decode_step_kernel(const __grid_constant__ DecodeStep args, const __grid_constant__ StepMemory layout) {
-    extern __shared__ __align__(128) uint8_t memory[];
+    extern __shared__ __align__(kSuperBlock) uint8_t memory[];
     const uint32_t stages = layout.stages;
-    auto& shared = *reinterpret_cast<StepShared<kHeadDim>*>(memory + stages * layout.stage_bytes);
+    auto* q = reinterpret_cast<uint32_t*>(memory + layout.q_at);
+    auto& shared = *reinterpret_cast<StepShared<kHeadDim>*>(memory + layout.q_at + layout.q_bytes);
     auto* scale = reinterpret_cast<float*>(&shared + 1);
-    auto* q = reinterpret_cast<uint32_t*>(scale + layout.scales);
-    auto* layers = reinterpret_cast<StepLayer*>(reinterpret_cast<uint8_t*>(q) + layout.q_bytes);
+    auto* layers = reinterpret_cast<StepLayer*>(scale + layout.scales);
     constexpr uint32_t kWords = sizeof(StepLayer) / sizeof(uint64_t);
     for (uint32_t i = threadIdx.x; i < args.layers * kWords; i += kStepThreads) {
         reinterpret_cast<uint64_t*>(layers)[i] = reinterpret_cast<const uint64_t*>(args.layer)[i];
@@ -390,7 +392,8 @@ uint32_t most_cols(const DecodeStep& model) {
 
 StepMemory memory_of(const DecodePlan& plan, const DecodeStep& model) {
     const uint32_t groups = padded_groups(most_cols(model));
-    return {plan.stages, plan.stage_bytes, groups, groups * kGroup * plan.activation_bytes};
+    const uint32_t q_at = (plan.stages * plan.stage_bytes + kSuperBlock - 1) / kSuperBlock * kSuperBlock;
+    return {plan.stages, plan.stage_bytes, q_at, groups * kGroup * plan.activation_bytes, groups};
 }
 
 using StepKernel = void (*)(DecodeStep, StepMemory);
@@ -420,7 +423,7 @@ DecodePlan plan_on_card(const DecodeStep& model, DecodePlan made) {
         return {};
     }
     const StepMemory memory = memory_of(made, model);
-    const size_t fixed = (model.head_dim == 64 ? sizeof(StepShared<64>) : sizeof(StepShared<128>)) +
+    const size_t fixed = kSuperBlock + (model.head_dim == 64 ? sizeof(StepShared<64>) : sizeof(StepShared<128>)) +
                          memory.scales * sizeof(float) + memory.q_bytes + model.layers * sizeof(StepLayer);
     const auto room = static_cast<size_t>(most_shared);
     if (room < fixed + kLeastStages * size_t{made.stage_bytes}) return {};
