@@ -269,6 +269,15 @@ TEST(ProgramTest, a_model_in_q4s_is_run_frozen_thawed_and_measured_like_any_othe
               driftwood_json(logits + " --chunk 3 --threads 2")["logits_blake3"]);
     EXPECT_EQ(driftwood_json("tokenize " + model + " 'the tea'")["tokens"][0]["text"], "th");
     EXPECT_EQ(driftwood("bench -m " + model + " -p 8 -n 2 -r 1").exit_code, 0);
+    for (const char* weights : {"map", "copy"}) {
+        const bool copied = weights == std::string("copy");
+        const std::string option = " --weights " + std::string(weights);
+        EXPECT_EQ(driftwood_json(logits + option)["logits_blake3"], driftwood_json(logits)["logits_blake3"]);
+        EXPECT_EQ(driftwood_json("doctor --device reference --model " + model + option)["weights"]["copied"], copied);
+        const Outcome rows = driftwood("bench -m " + model + " -p 0 -n 1 -r 1 -o json" + option, "2>/dev/null");
+        EXPECT_EQ(Json::parse(rows.output, nullptr, false)[0]["use_mmap"], !copied) << rows.output;
+    }
+    EXPECT_EQ(driftwood("run " + model + " Hello --weights elsewhere").exit_code, 2);
     const Outcome actor = driftwood("actor run " DRIFTWOOD_GUESTS "/cpp_tour.wasm --say words --model " + model);
     EXPECT_EQ(actor.exit_code, 0) << actor.output;
 
@@ -304,6 +313,7 @@ TEST(ProgramTest, bench_measures_what_it_was_asked_for) {
     }
     const Outcome table = driftwood("bench -m demo -p 0 -n 1 -d 5 -r 1");
     EXPECT_NE(table.output.find("tg1 @ d5"), std::string::npos) << table.output;
+    EXPECT_NE(table.output.find("weights: in the program"), std::string::npos) << table.output;
     const Outcome csv = driftwood("bench -m demo -p 4 -n 0 -r 1 -o csv", "2>/dev/null");
     EXPECT_EQ(csv.output.find("cpu_info,"), 0U) << csv.output;
 }

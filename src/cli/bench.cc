@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/synth_file.h"
+#include "cli/weights_option.h"
 #include "compute/cpu/peak.h"
 #include "compute/cpu/thread_pool.h"
 #include "node/node.h"
@@ -27,6 +28,7 @@ struct BenchOptions {
                              sessions = {"1"};
     uint32_t repetitions = 5;
     std::string isa = "auto";
+    model::WeightsOptions weights;
     BenchFormat format = BenchFormat::kMarkdown;
 };
 
@@ -129,7 +131,7 @@ void count_weights(const compute::DecoderSpec& spec, BenchReport& report) {
     }
 }
 
-Result<BenchReport> describe(const BenchOptions& options, const std::string& file, const model::Model& model) {
+Result<BenchReport> describe(const BenchOptions& options, const std::string& file, model::Model& model) {
     BenchReport report;
     const compute::DecoderSpec& spec = model.spec();
     report.model_file = file;
@@ -139,6 +141,7 @@ Result<BenchReport> describe(const BenchOptions& options, const std::string& fil
     report.spec = &spec;
     DW_ASSIGN(const BenchRun probe, BenchRun::create(model, options.isa, 1));
     report.engine = probe.engine_name();
+    DW_TRY(node::place_weights(model, probe.engine(), options.weights));
     return report;
 }
 
@@ -171,6 +174,7 @@ Result<void> bench(const BenchOptions& options) {
             threads = one.threads;
         }
         DW_ASSIGN(const BenchResult result, run->run(one, options.repetitions));
+        report.weights = model->weights_place();
         print_result(report, options.format, result, first);
         first = false;
     }
@@ -221,6 +225,7 @@ void add_bench(CLI::App& app, int& exit_code) {
         ->check(CLI::Range(1, 10000));
     command->add_option("--isa", options->isa, "Engine: auto, or one of those that `driftwood logits --help` lists")
         ->capture_default_str();
+    add_weights(*command, options->weights);
     const std::map<std::string, BenchFormat> formats = {
         {"md", BenchFormat::kMarkdown}, {"csv", BenchFormat::kCsv}, {"json", BenchFormat::kJson}};
     command->add_option("-o,--output", options->format, "md (default), csv or json")

@@ -59,6 +59,7 @@ class BenchRun {
     Result<BenchResult> run(const BenchCase& one, uint32_t repetitions);
 
     std::string_view engine_name() const { return engine_->name(); }
+    const compute::Engine& engine() const { return *engine_; }
 
   private:
     BenchRun() = default;
@@ -90,6 +91,7 @@ struct BenchReport {
     uint64_t parameters = 0;
     std::string engine;
     const compute::DecoderSpec* spec = nullptr;
+    model::WeightsPlace weights;
     std::map<uint32_t, BenchPeak> peaks;  // by number of threads
     bool many_sessions = false;           // a column for them
     bool many_batches = false;

@@ -6,6 +6,7 @@
 
 #include "cli/bench.h"
 #include "cli/output.h"
+#include "cli/weights_option.h"
 
 namespace driftwood::cli {
 namespace {
@@ -76,6 +77,8 @@ Json fields(const BenchReport& report, const BenchResult& result) {
             {"n_batch", result.one.n_batch},
             {"n_threads", result.one.threads},
             {"n_sessions", result.one.sessions},
+            {"use_mmap", !report.weights.copied},
+            {"weights_huge_bytes", report.weights.huge_bytes},
             {"n_prompt", result.one.n_prompt},
             {"n_gen", result.one.n_gen},
             {"n_depth", result.one.depth},
@@ -156,6 +159,7 @@ void print_footer(const BenchReport& report, BenchFormat format) {
     if (format == BenchFormat::kJson) std::printf("\n]\n");
     if (format != BenchFormat::kMarkdown) return;
     std::printf("\n%s\n", cpu_name().c_str());
+    if (report.engine != "cuda") std::printf("weights: %s\n", printable(weights_text(report.weights)).c_str());
     for (const auto& [threads, peak] : report.peaks) {
         if (peak.bytes_per_s == 0) continue;
         std::printf("%u thread(s): memory is read at %.1f GB/s", threads, peak.bytes_per_s / 1e9);

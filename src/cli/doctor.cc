@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/doctor_memory.h"
 #include "cli/output.h"
+#include "cli/weights_option.h"
 #include "file/mapped_file.h"
 #include "wasm/diagnose.h"
 
@@ -18,6 +19,7 @@ struct DoctorOptions {
     std::string path;
     std::string device;          // in place of a guest
     std::string model = "demo";  // for it
+    model::WeightsOptions weights;
     Format format = Format::kText;
 };
 
@@ -133,7 +135,7 @@ void print_as_text(const std::string& path, const wasm::Diagnosis& diagnosis) {
 
 Result<bool> doctor(const DoctorOptions& options) {
     if (!options.device.empty()) {
-        DW_TRY(show_memory_plan(options.device, options.model, options.format));
+        DW_TRY(show_memory_plan(options.device, options.model, options.weights, options.format));
         return true;
     }
     DW_ASSIGN(const auto file, file::MappedFile::open(options.path));
@@ -165,6 +167,7 @@ void add_doctor(CLI::App& app, int& exit_code) {
     subject->require_option(1);
     command->add_option("--model", options->model, "The model of that plan: a GGUF file, or the built-in 'demo'")
         ->needs(device);
+    add_weights(*command, options->weights);
     command->add_flag_callback(
         "--json", [options] { options->format = Format::kJson; }, "Print JSON");
     command->footer(

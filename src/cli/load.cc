@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/synth_file.h"
 #include "cli/talk_options.h"
+#include "cli/weights_option.h"
 #include "session/sampler.h"
 
 namespace driftwood::cli {
@@ -99,6 +100,7 @@ void add_load(CLI::App& app, int& exit_code) {
     command->add_option("-t,--threads", load_options.node.threads, "Threads; 0: the cores this process may use")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
+    add_weights(*command, load_options.node.weights);
     command->add_flag("--sessions", load_options.sessions, "Sessions by themselves, without guests and actors");
     const auto count = [&](const char* flag, uint32_t& value, uint32_t least, const char* text) {
         command->add_option(flag, value, text)->capture_default_str()->check(CLI::Range(least, 1U << 20));

@@ -9,6 +9,7 @@
 #include "base/fp_environment.h"
 #include "base/random.h"
 #include "cli/load.h"
+#include "cli/weights_option.h"
 #include "file/hash.h"
 #include "node/builtin.h"
 #include "node/scheduler.h"
@@ -409,6 +410,7 @@ Result<LoadReport> run_load(const LoadOptions& options) {
     SystemClock clock;
     SeededEntropy entropy(options.seed);
     DW_ASSIGN(const auto node, node::Node::create(options.node, clock, entropy));
+    note_weights(node->model());
     const std::vector<LoadPlan> plans = plan_load(options);
     if (options.sessions) return SessionLoad(options, *node, plans).run();
     ActorLoad load(options, *node, plans);

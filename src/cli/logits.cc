@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/talk_options.h"
+#include "cli/weights_option.h"
 #include "compute/engine.h"
 #include "file/section.h"
 #include "node/node.h"
@@ -22,6 +23,7 @@ struct LogitsOptions {
     std::optional<compute::ActivationBits> activations;
     compute::EngineOptions engine_options;
     std::string engine = "auto";
+    model::WeightsOptions weights;
     std::string out;
     Format format = Format::kText;
 };
@@ -66,6 +68,7 @@ Result<std::vector<float>> compute_logits(const LogitsOptions& options, compute:
 Result<void> logits(const LogitsOptions& options) {
     DW_ASSIGN(const auto model, node::load_model(options.model, options.activations));
     DW_ASSIGN(const auto engine, compute::make_engine(options.engine, model->spec(), options.engine_options));
+    DW_TRY(node::place_weights(*model, *engine, options.weights));
     const auto start = std::chrono::steady_clock::now();
     DW_ASSIGN(const std::vector<float> values, compute_logits(options, *engine));
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
@@ -105,6 +108,7 @@ void add_logits(CLI::App& app, int& exit_code) {
     command->add_option("--threads", options->engine_options.threads, "Threads (nor on this; 0: one per core)")
         ->check(CLI::Range(0, 1024));
     add_activations(*command, options->activations);
+    add_weights(*command, options->weights);
     command
         ->add_option("--isa", options->engine,
                      "Engine (nor on this): auto, reference, avx2, avx512, amx, neon, i8mm, cuda")

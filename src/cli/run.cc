@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/talk_options.h"
+#include "cli/weights_option.h"
 #include "file/mapped_file.h"
 #include "node/builtin.h"
 
@@ -54,6 +55,7 @@ Result<void> run(const RunOptions& options) {
         DW_ASSIGN(guest, read_guest(options.guest));
     }
     DW_ASSIGN(auto node, node::Node::create(options.talk.node, clock, entropy));
+    note_weights(node->model());
     DW_ASSIGN(auto live, node->spawn(std::move(guest), wasi_of(options)));
     note_cache(*live.module);
     Conversation conversation(std::move(live));

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "cli/weights_option.h"
 #include "node/builtin.h"
 
 namespace driftwood::cli {
@@ -81,6 +82,7 @@ void TalkOptions::add_to(CLI::App& command) {
     command.add_option("--isa", node.engine, "Engine: auto, reference, avx2, avx512, amx, neon, i8mm, cuda")
         ->capture_default_str();
     add_activations(command, node.activations);
+    add_weights(command, node.weights);
     add_share_prefixes(command, node.prefix_bytes);
     park.add_to(command, ParkOptions::Host::kOneActor);
     command

@@ -32,8 +32,8 @@ struct TalkOptions {
     std::vector<std::string> say;       // messages instead of an interactive conversation
     std::optional<std::string> freeze;  // image to write at the end
 
-    // Adds --threads, --isa, --activations, --share-prefixes, --park, --park-after, --memory-limit, --deadline, --fuel,
-    // --module-cache, --say and --freeze.
+    // Adds --threads, --isa, --activations, --weights, --share-prefixes, --park, --park-after, --memory-limit,
+    // --deadline, --fuel, --module-cache, --say and --freeze.
     void add_to(CLI::App& command);
 };
 

@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/talk_options.h"
+#include "cli/weights_option.h"
 
 namespace driftwood::cli {
 namespace {
@@ -30,6 +31,7 @@ Result<void> thaw(const ThawOptions& options) {
     SystemClock clock;
     SystemEntropy entropy;
     DW_ASSIGN(auto node, node::Node::create(options.talk.node, clock, entropy));
+    note_weights(node->model());
     DW_ASSIGN(auto thawed, node->thaw(options.image, !options.model_named));
     print_report(thawed.report);
     note_cache(*thawed.live.module);

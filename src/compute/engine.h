@@ -52,6 +52,8 @@ class Engine {
     virtual std::string_view name() const = 0;  // "reference", "avx2", "avx512", ...
     virtual const DecoderSpec& spec() const = 0;
     virtual KvPool& pool() = 0;
+    // Whether steps read the spec's weights where they lie; a card has its own copies.
+    virtual bool reads_weights_in_place() const { return true; }
     // Runs all items; sequences of different items are independent. Preconditions as stated at BatchItem (CHECKed).
     virtual void step(std::span<BatchItem> batch) = 0;
     // Memory for the logits of one token, [vocab], that step() fills soonest: of a card, what the card writes into by

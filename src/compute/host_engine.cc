@@ -122,7 +122,7 @@ HostEngine::~HostEngine() = default;
 
 std::vector<MemoryPart> HostEngine::memory() const {
     const uint64_t block = pool_->layout().block_bytes();
-    return {{"weights", bytes_of_weights(spec_), "read where they lie; those of a file are mapped and shared"},
+    return {{"weights", bytes_of_weights(spec_), "read where they lie"},
             {"KV blocks", block * pool_->capacity(),
              std::to_string(pool_->capacity()) + " of " + std::to_string(block) +
                  " bytes, 64 tokens each: addresses, of which memory is taken as it is used"}};

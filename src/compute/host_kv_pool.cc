@@ -4,9 +4,7 @@
 #include <limits>
 #include <string>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "memory/huge_pages.h"
 
 namespace driftwood::compute {
 
@@ -16,12 +14,8 @@ namespace {
 // not ask ahead (cpu/ahead.h) spends a fifth of its time on looking up addresses. So blocks that are at least a huge
 // page long ask for huge ones; shorter ones would get more memory than they hold. All committed slots ask, so that
 // neighbours stay one mapping. A system that has none to give goes on as it was.
-constexpr size_t kHugePage = size_t{2} << 20;
-
-void prefer_huge_pages([[maybe_unused]] std::span<uint8_t> slots, [[maybe_unused]] size_t block_bytes) {
-#if defined(__linux__)
-    if (block_bytes >= kHugePage) static_cast<void>(madvise(slots.data(), slots.size(), MADV_HUGEPAGE));
-#endif
+void prefer_huge_pages(std::span<uint8_t> slots, size_t block_bytes) {
+    if (block_bytes >= memory::kHugePage) memory::prefer_huge_pages(slots.data(), slots.size());
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <limits>
 #include <set>
 
+#include "memory/huge_pages.h"
+
 namespace driftwood::model {
 
 namespace {
@@ -90,6 +92,7 @@ class Reader {
         const size_t size = view.rows * compute::row_bytes(compute::WeightType::kW16, view.cols);
         out_.w16.push_back(std::make_unique_for_overwrite<uint8_t[]>(size));
         const std::span<uint8_t> copy(out_.w16.back().get(), size);
+        memory::prefer_huge_pages(copy.data(), copy.size());
         if (auto made = compute::weights_to_w16(view, copy); !made.ok()) {
             return file_.errors()(made.error().code, "tensor '" + name + "': " + made.error().message);
         }

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/utf8.h"
+#include "memory/huge_pages.h"
 #include "model/bpe_tokenizer.h"
 #include "model/chat_template.h"
 #include "model/gguf.h"
@@ -57,12 +58,27 @@ class LoadedModel final : public Model {
     }
     const file::Hash& text_identity() const override { return text_identity_; }
 
+    Result<void> place_weights(const WeightsOptions& options) override {
+        if (!mapped_) return {};
+        DW_ASSIGN(placed_, model::place_weights(*mapped_, weights_facts(weights_.spec, mapped_->bytes()), options));
+        return {};
+    }
+    WeightsPlace weights_place() const override {
+        if (!mapped_) return {};
+        return {.of_file = true,
+                .copied = mapped_->is_copy(),
+                .file_bytes = mapped_->size(),
+                .huge_bytes = memory::bytes_in_huge_pages(mapped_->bytes().data(), mapped_->size()),
+                .plan = placed_};
+    }
+
   private:
     LoadedModel() = default;
 
     std::optional<file::MappedFile> mapped_;
     std::string name_;
     LlamaWeights weights_;
+    WeightsPlan placed_;
     std::unique_ptr<BpeTokenizer> tokenizer_;
     ChatTemplate template_;
     file::Hash text_identity_{};

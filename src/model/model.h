@@ -1,6 +1,7 @@
 // Model: a file as weights (a DecoderSpec of views), tokenizer, chat template and identity.
 //
-// Immutable once loaded; shared by any number of sessions and threads. Weights stay where the file is mapped.
+// Immutable once loaded; shared by any number of sessions and threads. Weights stay where the file is mapped, or where
+// place_weights puts them, at the same addresses.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include "base/result.h"
 #include "compute/decoder_spec.h"
 #include "file/hash.h"
+#include "model/weights_place.h"
 
 namespace driftwood::model {
 
@@ -53,6 +55,12 @@ class Model {
     // numerics and KV layout versions. Same text identity: tokenizer and template agree.
     virtual const file::Hash& compute_identity() const = 0;
     virtual const file::Hash& text_identity() const = 0;
+
+    // For an engine that reads the weights where they lie: brings them into huge pages, as the options say, with the
+    // same bytes at the same addresses. Precondition: nobody reads them meanwhile. After an error the model is no good.
+    virtual Result<void> place_weights(const WeightsOptions& options) = 0;
+    // Where they are now.
+    virtual WeightsPlace weights_place() const = 0;
 };
 
 // Loads a file by mapping it: GGUF, or safetensors in the layout of docs/model-format.md; its first bytes tell which.

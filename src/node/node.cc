@@ -87,6 +87,11 @@ Result<std::unique_ptr<model::Model>> load_model(const std::string& name,
     return model::load_model(name, activations);
 }
 
+Result<void> place_weights(model::Model& model, const compute::Engine& engine, const model::WeightsOptions& options) {
+    if (!engine.reads_weights_in_place()) return {};
+    return model.place_weights(options);
+}
+
 Node::Node(const NodeOptions& options, Clock& clock, Entropy& entropy)
     : options_(options), clock_(clock), entropy_(entropy) {}
 
@@ -98,6 +103,7 @@ Result<std::unique_ptr<Node>> Node::create(const NodeOptions& options, Clock& cl
                                                      .module_cache = module_cache(options.module_cache)}));
     DW_ASSIGN(node->model_, load_model(options.model, options.activations));
     DW_ASSIGN(node->engine_, compute::make_engine(options.engine, node->model_->spec(), {.threads = options.threads}));
+    DW_TRY(place_weights(*node->model_, *node->engine_, options.weights));
     node->blocks_ = std::make_unique<session::BlockRefs>(
         node->engine_->pool(), options.threads != 0 ? options.threads : compute::available_cores(),
         idle_prefixes(options.prefix_bytes, node->engine_->pool()));

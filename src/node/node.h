@@ -31,6 +31,8 @@ struct NodeOptions {
     std::string module_cache = "auto";  // a directory for compiled guests; "auto": the user's own; "off"
     // Bits of the model's activations; nullopt: what its file asks for.
     std::optional<compute::ActivationBits> activations = std::nullopt;
+    // Where the processor reads a model file's weights.
+    model::WeightsOptions weights = {};
     // Actors of one module share the beginnings of their conversations; this much memory keeps those that no
     // conversation holds. nullopt: each computes its own.
     std::optional<uint64_t> prefix_bytes = kPrefixBytesAuto;
@@ -112,5 +114,8 @@ class Node {
 // The model of that name: a file, or the built-in one.
 Result<std::unique_ptr<model::Model>> load_model(const std::string& name,
                                                  std::optional<compute::ActivationBits> activations = std::nullopt);
+
+// Model::place_weights for an engine that reads them in place; nothing for others.
+Result<void> place_weights(model::Model& model, const compute::Engine& engine, const model::WeightsOptions& options);
 
 }  // namespace driftwood::node

@@ -37,6 +37,7 @@ class CudaEngine final : public Engine {
     const DecoderSpec& spec() const override { return spec_; }
     KvPool& pool() override { return *pool_; }
     void step(std::span<BatchItem> batch) override;
+    bool reads_weights_in_place() const override { return false; }
     Logits logits_memory() override { return pinned_.take(); }
     std::vector<MemoryPart> memory() const override { return plan_; }
     std::optional<Error> failure() const override { return failure_; }
