@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 
 #include "compute/engine.h"
 #include "file/test_directory.h"
@@ -167,6 +169,45 @@ TEST_F(WeightsFileTest, without_memory_for_a_copy_it_stays_mapped) {
     EXPECT_EQ(refused.error().code, ErrorCode::kLimit);
     EXPECT_NE(refused.error().message.find(path_), std::string::npos) << refused.error().message;
     EXPECT_NE(refused.error().message.find("--weights map"), std::string::npos) << refused.error().message;
+    EXPECT_TRUE(same(file));
+}
+
+// Less of addresses than the copy wants, until it ends.
+class FewAddresses {
+  public:
+    explicit FewAddresses(rlim_t beyond) {
+        EXPECT_EQ(getrlimit(RLIMIT_AS, &before_), 0);
+        rlim_t pages = 0;
+        std::ifstream("/proc/self/statm") >> pages;
+        const rlimit few{.rlim_cur = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + beyond,
+                         .rlim_max = before_.rlim_max};
+        EXPECT_EQ(setrlimit(RLIMIT_AS, &few), 0);
+    }
+    ~FewAddresses() { setrlimit(RLIMIT_AS, &before_); }
+    FewAddresses(const FewAddresses&) = delete;
+    FewAddresses& operator=(const FewAddresses&) = delete;
+
+  private:
+    rlimit before_{};
+};
+
+TEST_F(WeightsFileTest, where_the_system_refuses_memory_it_stays_mapped) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "a sanitizer needs addresses of its own";
+#endif
+    file::MappedFile file = open();
+    WeightsFacts small_pages = facts();
+    small_pages.huge_bytes = 0;
+    const FewAddresses few(kSize / 2);
+    const auto plan = place_weights(file, small_pages, {});
+    ASSERT_TRUE(plan.ok()) << plan.error().message;
+    EXPECT_EQ(plan->step, Step::kStay);
+    EXPECT_TRUE(plan->short_of_memory);
+    EXPECT_NE(plan->why.find(path_), std::string::npos) << plan->why;
+    const auto refused = place_weights(file, small_pages, {.choice = WeightsChoice::kCopy});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::kLimit);
+    EXPECT_FALSE(file.is_copy());
     EXPECT_TRUE(same(file));
 }
 
