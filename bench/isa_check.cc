@@ -12,6 +12,7 @@
 #include <functional>
 #include <sstream>
 #include <string>
+#include <tuple>
 
 #include "base/fp_environment.h"
 #include "compute/cpu/tables.h"
@@ -259,6 +260,13 @@ void check_layer(Line& line, LinearKernel kernel, LinearKernel want, const Layer
                      text_of("%u x %u, %u tokens", rows, cols, tokens));
             }
         }
+    }
+    // More rows, columns and tokens than kernels take at once.
+    for (const auto& [rows, cols, tokens] :
+         {std::tuple{150U, 2080U, 40U}, {150U, 2304U, 12U}, {40U, 4352U, 17U}, {17U, 512U, 530U}, {2U, 33024U, 2U}}) {
+        if (!cols_fit(pair.type, cols)) continue;
+        same(test_matrix(random, pair.type, rows, cols), rows, cols, hard_floats(random, cols * tokens, 0),
+             text_of("%u x %u, %u tokens", rows, cols, tokens));
     }
     const uint32_t cols = cols_fit(pair.type, 288) ? 288 : 512;
     for (uint32_t extreme = 0; extreme < static_cast<uint32_t>(Extreme::kCount); ++extreme) {

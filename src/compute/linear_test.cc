@@ -71,6 +71,23 @@ TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference) {
     }
 }
 
+// Numbers of tokens at which kernels change their way, and rows longer than what they unpack or keep sums of at once.
+TEST_P(LinearKernelsOf, linear_layers_of_some_tokens_and_long_rows_have_the_bits_of_the_reference) {
+    TestRandom random(15);
+    for (const LayerPair& pair : layer_pairs()) {
+        SCOPED_TRACE(name_of(pair));
+        for (const auto& [rows, cols] : {std::pair{35U, 512U}, {33U, 2304U}, {35U, 2080U}, {2U, 33024U}}) {
+            if (!cols_fit(pair.type, cols)) continue;
+            const std::vector<uint8_t> weights = test_matrix(random, pair.type, rows, cols);
+            const std::vector<float> x = hard_floats(random, cols * 33, 0);
+            for (const uint32_t tokens : {1U, 2U, 10U, 11U, 12U, 13U, 15U, 16U, 17U, 33U}) {
+                if (cols == 33024 && tokens > 2 && tokens != 17) continue;
+                expect_same_product(tested(), pair, weights, rows, cols, {x.begin(), x.begin() + cols * tokens});
+            }
+        }
+    }
+}
+
 TEST_P(LinearKernelsOf, linear_layers_have_the_bits_of_the_reference_at_the_ends_of_their_range) {
     TestRandom random(5);
     constexpr uint32_t kRows = 19;
