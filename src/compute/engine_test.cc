@@ -253,16 +253,22 @@ TEST_P(EngineOf, bits_do_not_depend_on_subnormals_being_kept_or_flushed) {
 }
 
 TEST_P(EngineOf, bits_of_a_model_of_tiny_numbers_do_not_depend_on_subnormals_either) {
-    const std::vector<uint32_t> tokens = test_tokens(TestShape{}.vocab, 40, 84);
-    for (const int exponent : {-50, -58, -62, -100, -125}) {
-        // Norm weights so small that what follows lies around the bound below which a group counts as zero.
-        TestModel model = make_test_model({}, 83);
-        for (auto& norm : model.norms) {
-            for (size_t i = 0; i < norm.size(); i += 2) norm[i] = std::ldexp(norm[i], exponent);
+    const std::vector<uint32_t> tokens = test_tokens(TestShape{}.vocab, 12, 84);
+    for (const WeightType type : {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kW16}) {
+        for (const int exponent : {-50, -58, -60, -62, -100, -119, -120, -121, -122, -125}) {
+            for (const uint32_t every : {1U, 2U}) {  // group of 32
+                // Norm weights so small that what follows lies around the bound below which a group counts as zero.
+                TestModel model = make_test_model({.type = type, .second_type = type}, 83);
+                for (auto& norm : model.norms) {
+                    for (size_t i = 0; i < norm.size(); ++i) {
+                        if (i / kGroup % every == 0) norm[i] = std::ldexp(norm[i], exponent);
+                    }
+                }
+                const auto keep = make(model.spec);
+                const auto flush = make(model.spec, {.subnormals = Subnormals::kFlush});
+                expect_same(*flush, run_sequence(*flush, tokens, 12), *keep, run_sequence(*keep, tokens, 12));
+            }
         }
-        const auto keep = make(model.spec);
-        const auto flush = make(model.spec, {.subnormals = Subnormals::kFlush});
-        expect_same(*flush, run_sequence(*flush, tokens, 40), *keep, run_sequence(*keep, tokens, 40));
     }
 }
 
