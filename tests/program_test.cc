@@ -474,6 +474,27 @@ TEST(ProgramTest, errors_name_the_thing_and_set_the_exit_code) {
     EXPECT_EQ(driftwood("run demo hi --isa pdp11").exit_code, 1);
 }
 
+TEST(ProgramTest, a_file_of_another_kind_is_named_as_that) {
+    const file::TestDirectory directory;
+    const std::string gguf = directory.file("m.gguf"), model = directory.file("m.safetensors"),
+                      image = directory.file("a.actor");
+    const std::string shape = " --like demo --layers 1 --d-model 256 --heads 4 --kv-heads 4 --head-dim 64 --d-ff 256";
+    ASSERT_EQ(driftwood("synth " + gguf + shape).exit_code, 0);
+    ASSERT_EQ(driftwood("synth " + model + shape + " --quant q4s").exit_code, 0);
+    ASSERT_EQ(driftwood("run demo Hello --max-tokens 2 --freeze " + image).exit_code, 0);
+    for (const auto& [arguments, named] :
+         {std::pair{"thaw " + gguf, "GGUF"}, std::pair{"thaw " + model, "driftwood model"},
+          std::pair{"run " + image + " Hi", "driftwood actor image"},
+          std::pair{std::string("run " DRIFTWOOD_PROGRAM " Hi"), "GGUF"}, std::pair{"doctor " + gguf, "'asm'"},
+          std::pair{"actor run " + model, "'asm'"},
+          std::pair{std::string("thaw " DRIFTWOOD_PROGRAM), "not a safetensors file"}}) {
+        const Outcome refused = driftwood(arguments);
+        EXPECT_EQ(refused.exit_code, 1) << arguments;
+        EXPECT_NE(refused.output.find(named), std::string::npos) << arguments << ": " << refused.output;
+        EXPECT_LT(refused.output.size(), 400U) << refused.output;
+    }
+}
+
 TEST(ProgramTest, names_that_are_no_files_are_errors_and_stay_what_they_are) {
     const file::TestDirectory directory;
     const std::string pipe = directory.file("pipe");

@@ -10,6 +10,7 @@
 namespace driftwood::actor {
 namespace {
 
+constexpr const char* kImageFormat = "driftwood actor image";
 constexpr std::string_view kStateTensor = "actor.state";
 constexpr std::string_view kModuleTensor = "actor.module";
 constexpr std::string_view kRecordTag = "ACTR";
@@ -68,7 +69,7 @@ Result<file::SectionWriter::Committed> ActorImpl::freeze(const std::string& path
                      "[image.freeze] the actor has stopped: there is nothing to go on with");
     }
     file::SectionWriter image;
-    image.set_metadata("format", "driftwood actor image");
+    image.set_metadata("format", kImageFormat);
     image.set_metadata("format_version", std::to_string(kImageVersion));
     image.set_metadata("abi_version", std::to_string(DRIFTWOOD_ABI_VERSION));
     image.set_metadata("numerics_version", std::to_string(compute::kNumericsVersion));
@@ -98,6 +99,11 @@ Result<file::SectionWriter::Committed> ActorImpl::freeze(const std::string& path
 }
 
 Result<ImageSummary> summarize(const file::SectionReader& image) {
+    DW_ASSIGN(const std::string format, image.require_metadata("format"));
+    if (format != kImageFormat) {
+        return error(ErrorCode::kMismatch, "[image.open] " + image.path() + ": its metadata says that format is '" +
+                                               format + "', want '" + kImageFormat + "'");
+    }
     DW_ASSIGN(const std::string version, image.require_metadata("format_version"));
     if (version != std::to_string(kImageVersion)) {
         return error(ErrorCode::kUnsupported, "[image.open] " + image.path() + ": image format version " + version +

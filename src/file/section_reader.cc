@@ -27,8 +27,13 @@ Result<std::string> read_header(const MappedFile& file) {
     uint64_t length = 0;
     std::memcpy(&length, all.data(), kHeaderLengthBytes);
     if (length > all.size() - kHeaderLengthBytes) {
-        return corrupt(file.path(),
-                       "a header of " + std::to_string(length) + " bytes in a file of " + std::to_string(all.size()));
+        std::string problem =
+            "a header of " + std::to_string(length) + " bytes in a file of " + std::to_string(all.size());
+        if (all.size() == kHeaderLengthBytes || all[kHeaderLengthBytes] != '{') {
+            problem = "not a safetensors file: it has no '{' behind a header's length";
+        }
+        if (std::memcmp(all.data(), "GGUF", 4) == 0) problem += "; it is a GGUF file, which holds a model";
+        return corrupt(file.path(), problem);
     }
     if (length > kMaxHeaderBytes) {
         return error(ErrorCode::kLimit, "[file.open] " + file.path() + ": a header of " + std::to_string(length) +

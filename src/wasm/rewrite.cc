@@ -1,5 +1,7 @@
 #include "wasm/rewrite.h"
 
+#include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "wasm/deps_buffer.h"
@@ -83,6 +85,14 @@ ModuleFacts module_facts(std::span<const uint8_t> bytes, const json& report) {
     return facts;
 }
 
+// What begins with something else is another kind of file.
+Result<void> check_magic(std::span<const uint8_t> bytes) {
+    constexpr std::array<uint8_t, 4> kMagic = {0, 'a', 's', 'm'};
+    if (bytes.size() < kMagic.size() || std::equal(kMagic.begin(), kMagic.end(), bytes.begin())) return {};
+    return error(ErrorCode::kInvalidArgument,
+                 "[wasm.validate] not a WebAssembly module: it does not begin with a zero and 'asm'");
+}
+
 Error bad_report(const json::exception& problem) {
     return error(ErrorCode::kInternal, std::string("[wasm.inspect] report of the inspector: ") + problem.what());
 }
@@ -90,6 +100,7 @@ Error bad_report(const json::exception& problem) {
 }  // namespace
 
 Result<ModuleFacts> inspect(std::span<const uint8_t> bytes) {
+    DW_TRY(check_magic(bytes));
     Buffer report;
     Buffer message;
     const int32_t status = dwd_wasm_inspect(bytes.data(), bytes.size(), report.out(), message.out());
@@ -102,6 +113,7 @@ Result<ModuleFacts> inspect(std::span<const uint8_t> bytes) {
 }
 
 Result<Rewritten> rewrite(std::span<const uint8_t> bytes) {
+    DW_TRY(check_magic(bytes));
     Buffer module;
     Buffer birth;
     Buffer facts;
