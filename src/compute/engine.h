@@ -69,8 +69,8 @@ inline constexpr uint32_t kHostBlocksAuto = 0xFFFFFFFFU;
 
 struct EngineOptions {
     uint32_t threads = 0;  // 0: the cores this process may use
-    // Blocks of KV in the engine's own memory; 0: on the host what the address space allows (memory is taken as it is
-    // used), on a card what is free there when the engine is made.
+    // Blocks of KV in the engine's own memory; 0: what is free when the engine is made, on the host or on the card
+    // (on the host at most 64 GiB, and memory is taken as it is used).
     uint32_t kv_blocks = 0;
     // A card's blocks beyond those, which take turns on it and wait in pinned host memory; by default what half of the
     // host's free memory holds.

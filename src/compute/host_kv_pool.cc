@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "memory/available.h"
 #include "memory/huge_pages.h"
 
 namespace driftwood::compute {
@@ -24,7 +25,10 @@ Result<std::unique_ptr<HostKvPool>> HostKvPool::create(const KvLayout& layout, u
     const size_t block_bytes = layout.block_bytes();
     if (block_bytes == 0) return error(ErrorCode::kInvalidArgument, "[compute.kv] layout: want a size above 0, got 0");
     if (capacity == 0) {
-        const size_t fitting = std::max<size_t>(1, kDefaultReservation / block_bytes);
+        // Blocks that no memory stands behind would end the process, not the request that wants one.
+        const uint64_t available = memory::available_bytes();
+        const size_t bytes = available == 0 ? kMostReserved : std::min<uint64_t>(kMostReserved, available);
+        const size_t fitting = std::max<size_t>(1, bytes / block_bytes);
         capacity = static_cast<uint32_t>(std::min<size_t>(fitting, std::numeric_limits<uint32_t>::max()));
     }
     if (capacity > std::numeric_limits<size_t>::max() / block_bytes) {

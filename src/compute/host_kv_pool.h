@@ -15,10 +15,11 @@ namespace driftwood::compute {
 
 class HostKvPool final : public KvPool {
   public:
-    // `capacity` in blocks; 0: as many as fit kDefaultReservation of addresses. kLimit when they cannot be reserved.
+    // `capacity` in blocks; 0: as many as the memory holds that is free now, up to kMostReserved. kLimit when their
+    // addresses cannot be reserved.
     static Result<std::unique_ptr<HostKvPool>> create(const KvLayout& layout, uint32_t capacity);
 
-    static constexpr size_t kDefaultReservation = size_t{64} << 30;
+    static constexpr size_t kMostReserved = size_t{64} << 30;
 
     const KvLayout& layout() const override { return layout_; }
     Result<BlockId> allocate() override;

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "compute/test_spec.h"
+#include "memory/available.h"
 
 namespace driftwood::compute {
 namespace {
@@ -82,6 +83,16 @@ TEST(kv_layout, a_block_is_padded_to_64_kib) {
     EXPECT_EQ(kLayout.block_bytes() % 65536, 0U);
     EXPECT_GE(kLayout.block_bytes(), 4 * kLayout.head_bytes());
     EXPECT_EQ((KvLayout{.layers = 16, .kv_heads = 8, .head_dim = 64}.block_bytes()), 2162688U);
+}
+
+TEST(host_kv_pool, by_itself_has_no_more_blocks_than_memory_holds) {
+    const uint64_t available = memory::available_bytes();
+    if (available == 0) GTEST_SKIP() << "this system does not say what is free";
+    const auto pool = make_pool(0);
+    constexpr uint64_t kFreedMeanwhile = uint64_t{2} << 30;
+    const uint64_t bytes = uint64_t{pool->capacity()} * kLayout.block_bytes();
+    EXPECT_LE(bytes, std::min<uint64_t>(available + kFreedMeanwhile, HostKvPool::kMostReserved));
+    EXPECT_GE(bytes, std::min<uint64_t>(available, HostKvPool::kMostReserved) / 2);
 }
 
 TEST(host_kv_pool, a_recycled_block_is_zero) {
