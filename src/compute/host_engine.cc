@@ -18,7 +18,7 @@ constexpr uint32_t kRowTile = 32;     // kernels work on this many rows of a mat
 // Rows of a task over many tokens: every call begins with what its tokens need, be it activations arranged for tiles or
 // where their sums begin.
 constexpr uint32_t kManyTokens = 8;
-constexpr uint32_t kManyTokensRows = 128;
+constexpr uint32_t kManyTokensRows = 256;
 constexpr uint32_t kTasksPerThread = 4;  // of each matrix, if it has the rows
 
 }  // namespace

@@ -17,11 +17,13 @@ namespace driftwood::compute::amx {
 inline constexpr uint32_t kRows = 16;        // of the matrix, lanes of a register
 inline constexpr uint32_t kTokens = 16;      // of a tile
 inline constexpr uint32_t kMaxTokens = 512;  // that share an unpacked super-block
-inline constexpr uint32_t kMaxRows = 128;    // that share packed activations
+inline constexpr uint32_t kMaxRows = 256;    // that share packed activations
 
 namespace {  // each kernel file gets copies of its own
 
-// Tiles 0..3: sums. 4, 5: activations of 16 tokens. 6, 7: weights.
+// Tiles 0..3: sums. 4, 5: activations of 16 tokens. 6, 7: weights. Of the three a kernel uses as few as it can: the two
+// threads of a core share the registers behind these names, each holds one for every name in use, and instructions wait
+// for each other where few are left (see cpu/README.md).
 template <uint32_t kValues>
 inline constexpr TileConfig kConfig = {
     .palette = 1,
@@ -54,6 +56,7 @@ struct Plane {
             const int8_t* row = plane + size_t{first + t} * args.cols + col;
             auto& tile = of[t / kTokens];
             if (values == kSuperBlock) {
+#pragma GCC unroll 8
                 for (uint32_t p = 0; p < kParts; ++p)
                     __builtin_memcpy(tile[p][t % kTokens], row + p * kValues, kValues);
                 continue;
@@ -65,47 +68,88 @@ struct Plane {
     }
 };
 
-// A tile of tokens of a super-block. The last one may have fewer than 16.
+// What is multiplied together: a tile of tokens and a part of a band's rows. The last tile may have fewer tokens.
 struct Place {
     uint32_t tile;
-    uint32_t tokens;
+    uint32_t part;
     uint32_t groups;  // of the super-block that are there
 };
 
-// Sums of a tile of tokens, and where what comes of them is added: [token][rows of the band][row].
-template <class Sums, uint32_t kTiles>
-struct Turn {
-    Place at;
-    Sums sums;
-    float (*results)[kTiles][kRows];
+// Where the results of 16 tokens and 16 rows of the matrix are before a super-block and after it.
+struct Results {
+    const float* from;
+    size_t from_stride;  // between tokens
+    float* to;
+    size_t to_stride;
 };
 
-// A band of kTiles · 16 rows, of which `rows` are there, and one super-block: see multiply_rows.
-template <class Work, uint32_t kTiles>
-void multiply_band(const Linear& args, const typename Work::Panel& panel, uint32_t row, uint32_t rows, uint32_t tokens,
-                   uint32_t block, float (*results)[kTiles][kRows]) {
-    typename Work::template Slab<kTiles> slab;
-    const uint32_t left = args.cols - block * kSuperBlock;
-    const uint32_t values = left < kSuperBlock ? left : kSuperBlock;
-    for (uint32_t k = 0; k < kTiles; ++k) {
-        // Where a band has fewer rows than lanes, the last one once more.
-        const uint32_t front = k * kRows < rows ? k * kRows : rows - 1;
-        const uint32_t here = rows - front < kRows ? rows - front : kRows;
-        Work::load({args.weights, args.row_bytes, row + front, here}, k, block, values, slab);
+// The sums of a place, and where what comes of them is added.
+template <class Work>
+struct Turn {
+    Place at;
+    typename Work::Sums sums;
+    Results results[Work::kBandTiles / Work::kParts];
+};
+
+// Tokens of a call, from `first` on, and one of their super-blocks.
+struct Tokens {
+    uint32_t first;
+    uint32_t count;
+    uint32_t block;
+    uint32_t values;  // of the super-block that are there
+    bool last;        // super-block of a row
+};
+
+// Rows of the matrix that are multiplied together, of which `count` are there, and what they have come to so far.
+struct Band {
+    uint32_t row;
+    uint32_t count;
+    float (*results)[kMaxTokens][kRows];  // of each 16 rows
+};
+
+alignas(64) inline constexpr float kNoResults[kRows] = {};
+
+// A tile of tokens and 16 rows of the band begin with zero, and go where they belong after the last super-block. Those
+// of which some tokens or rows are missing do so later: see multiply_rows.
+[[maybe_unused]] inline Results results_of(const Linear& args, const Tokens& tokens, const Band& band, uint32_t tile,
+                                           uint32_t k) {
+    const uint32_t token = tile * kTokens;
+    const uint32_t row = band.row + k * kRows;
+    float* const held = band.results[k][token];
+    const bool whole = token + kTokens <= tokens.count && (k + 1) * kRows <= band.count;
+    Results results{held, kRows, held, kRows};
+    if (tokens.block == 0) results.from = kNoResults, results.from_stride = 0;
+    if (tokens.last && whole) {
+        results.to = args.y + size_t{tokens.first + token} * args.y_stride + row;
+        results.to_stride = args.y_stride;
     }
-    Turn<typename Work::template Sums<kTiles>, kTiles> turns[2];
-    auto* next = &turns[0];
-    auto* before = &turns[1];
-    for (uint32_t i = 0; i < tokens + kTokens; i += kTokens) {
-        const bool more = i < tokens;
+    return results;
+}
+
+// A band and one super-block: see multiply_rows.
+template <class Work>
+void multiply_band(const Linear& args, const Tokens& tokens, const Band& band, const typename Work::Panel& panel) {
+    typename Work::Slab slab;
+    for (uint32_t k = 0; k < Work::kBandTiles; ++k) {
+        // Where a band has fewer rows than lanes, the last one once more.
+        const uint32_t front = k * kRows < band.count ? k * kRows : band.count - 1;
+        const uint32_t here = band.count - front < kRows ? band.count - front : kRows;
+        Work::load({args.weights, args.row_bytes, band.row + front, here}, k, tokens.block, tokens.values, slab);
+    }
+    constexpr uint32_t kPartTiles = Work::kBandTiles / Work::kParts;
+    Turn<Work> turns[2];
+    Turn<Work>* next = &turns[0];
+    Turn<Work>* before = &turns[1];
+    const uint32_t count = (tokens.count + kTokens - 1) / kTokens * Work::kParts;
+    for (uint32_t n = 0; n <= count; ++n) {
+        const bool more = n < count;
         if (more) {
-            next->at = {i / kTokens, tokens - i < kTokens ? tokens - i : kTokens, values / kGroup};
-            next->results = results + i;
+            next->at = {n / Work::kParts, n % Work::kParts, tokens.values / kGroup};
+            for (uint32_t k = 0; k < kPartTiles; ++k) {
+                next->results[k] = results_of(args, tokens, band, next->at.tile, next->at.part * kPartTiles + k);
+            }
         }
-        [&]<uint32_t... kStep>(std::integer_sequence<uint32_t, kStep...>) {
-            (Work::template step<kStep, kTiles>(panel, slab, more ? next : nullptr, i == 0 ? nullptr : before), ...);
-        }
-        (std::make_integer_sequence<uint32_t, Work::template kSteps<kTiles>>());
+        Work::turn(panel, slab, more ? next : nullptr, n == 0 ? nullptr : before);
         std::swap(next, before);
     }
 }
@@ -113,38 +157,36 @@ void multiply_band(const Linear& args, const typename Work::Panel& panel, uint32
 // Rows and tokens that share packed activations: at most kMaxRows by kMaxTokens. A Work has
 //   kTileValues  of a tile of activations
 //   kBandTiles   times 16: rows of a band
-//   kSteps       in which a tile of tokens is multiplied, and the sums of the one before are worked on
+//   kParts       of a band's rows: each is multiplied in a turn of its own
 //   Lanes        as in weight_lanes.h
 //   Panel        a super-block of all tokens: what tiles and vectors take of it
 //   Slab         a super-block of a band, unpacked
-//   Sums         of a tile of tokens
+//   Sums         of a turn
 //   pack(args, first token, tokens, block, panel)
 //   load(rows, tile, block, values, slab)
-//   step<kStep>(panel, slab, next, before)      Turns, each of which may be null
+//   turn(panel, slab, next, before)     multiplies next and works on the sums of the turn before; each may be null
 template <class Work>
 void multiply_rows(const Linear& args, uint32_t row_begin, uint32_t row_end, uint32_t first, uint32_t tokens) {
     constexpr uint32_t kBandRows = Work::kBandTiles * kRows;
-    alignas(64) float results[kMaxRows / kBandRows][kMaxTokens][Work::kBandTiles][kRows];
+    alignas(64) float results[kMaxRows / kRows][kMaxTokens][kRows];
     typename Work::Panel panel;
-    const uint32_t whole_tiles = (tokens + kTokens - 1) / kTokens * kTokens;
     const uint32_t blocks = (args.cols + kSuperBlock - 1) / kSuperBlock;
-    for (uint32_t row = row_begin, band = 0; row < row_end; row += kBandRows, ++band) {
-        __builtin_memset(results[band], 0, sizeof(results[0][0]) * whole_tiles);
-    }
     for (uint32_t b = 0; b < blocks; ++b) {
+        const uint32_t left = args.cols - b * kSuperBlock;
+        const Tokens here{first, tokens, b, left < kSuperBlock ? left : kSuperBlock, b + 1 == blocks};
         Work::pack(args, first, tokens, b, panel);
-        for (uint32_t row = row_begin, band = 0; row < row_end; row += kBandRows, ++band) {
+        for (uint32_t row = row_begin; row < row_end; row += kBandRows) {
             const uint32_t rows = row_end - row < kBandRows ? row_end - row : kBandRows;
-            multiply_band<Work, Work::kBandTiles>(args, panel, row, rows, tokens, b, results[band]);
+            multiply_band<Work>(args, here, {row, rows, results + (row - row_begin) / kRows}, panel);
         }
     }
     for (uint32_t row = row_begin; row < row_end; row += kRows) {
         const uint32_t rows = row_end - row < kRows ? row_end - row : kRows;
         const auto mask = static_cast<__mmask16>((uint32_t{1} << rows) - 1);
-        const uint32_t tile = (row - row_begin) / kRows;
-        for (uint32_t i = 0; i < tokens; ++i) {
-            const float* from = results[tile / Work::kBandTiles][i][tile % Work::kBandTiles];
-            _mm512_mask_storeu_ps(args.y + size_t{first + i} * args.y_stride + row, mask, _mm512_load_ps(from));
+        const uint32_t whole = rows == kRows ? tokens / kTokens * kTokens : 0;
+        for (uint32_t i = whole; i < tokens; ++i) {
+            float* to = args.y + size_t{first + i} * args.y_stride + row;
+            _mm512_mask_storeu_ps(to, mask, _mm512_load_ps(results[(row - row_begin) / kRows][i]));
         }
     }
 }

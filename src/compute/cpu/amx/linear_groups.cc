@@ -15,14 +15,12 @@ struct GroupsWork {
     using Lanes = amx::Lanes;
     static constexpr uint32_t kTileValues = kGroup;
     static constexpr uint32_t kBandTiles = 1;
+    static constexpr uint32_t kParts = 1;
     static constexpr bool kMin = Format<kType>::kHasMin;
     static constexpr uint32_t kDigits = kKind == ActivationKind::kA16 ? 2 : 1;
-    template <uint32_t kTiles>
-    static constexpr uint32_t kSteps = kTiles;  // each works on the sums of 16 rows
 
-    template <uint32_t kTiles>
     struct Slab {
-        GroupOf<Lanes> group[kTiles][kBlockGroups];
+        GroupOf<Lanes> group[kBlockGroups];
     };
 
     struct Panel {
@@ -32,15 +30,13 @@ struct GroupsWork {
         alignas(64) float group_sum[kBlockGroups][kMaxTokens];    // of types with minima
     };
 
-    template <uint32_t kTiles>
     struct Sums {
-        alignas(64) int32_t of[kDigits][kTiles][kBlockGroups][kTokens][kRows];
+        alignas(64) int32_t of[kDigits][kBlockGroups][kTokens][kRows];
     };
 
-    template <class AnySlab>
-    static void load(const RowsOf<Lanes>& rows, uint32_t tile, uint32_t block, uint32_t values, AnySlab& slab) {
+    static void load(const RowsOf<Lanes>& rows, uint32_t /*tile*/, uint32_t block, uint32_t values, Slab& slab) {
         for (uint32_t j = 0; j < values / kGroup; ++j) {
-            Format<kType>::load(rows, block * kBlockGroups + j, slab.group[tile][j]);
+            Format<kType>::load(rows, block * kBlockGroups + j, slab.group[j]);
         }
     }
 
@@ -66,68 +62,55 @@ struct GroupsWork {
         }
     }
 
-    template <uint32_t kStep, uint32_t kTiles, class AnyTurn>
-    static void step(const Panel& panel, const Slab<kTiles>& slab, AnyTurn* next, const AnyTurn* before) {
-        constexpr uint32_t kGroups = kBlockGroups / kTiles;
+    template <class AnyTurn>
+    static void turn(const Panel& panel, const Slab& slab, AnyTurn* next, const AnyTurn* before) {
         __m512 t[kTokens];
 #pragma GCC unroll 16
         for (uint32_t i = 0; i < kTokens; ++i) t[i] = _mm512_setzero_ps();
-        for (uint32_t j = 0; j < kGroups; ++j) {
-            const uint32_t group = kStep * kGroups + j;
-            if (next != nullptr && group < next->at.groups) multiply<0>(panel, slab, next->at.tile, group, next->sums);
-            for (uint32_t q = j * kTiles; before != nullptr && q < (j + 1) * kTiles && q < before->at.groups; ++q) {
-                add_group(panel, before->sums, before->at.tile, kStep, q, slab.group[kStep][q], t);
+        for (uint32_t j = 0; j < kBlockGroups; ++j) {
+            if (next != nullptr && j < next->at.groups) multiply<0>(panel, slab, next->at.tile, j, next->sums);
+            if (before != nullptr && j < before->at.groups) {
+                add_group(panel, before->sums, before->at.tile, j, slab.group[j], t);
             }
         }
         if (before == nullptr) return;
-        float* const results = before->results[0][kStep];
+        const Results results = before->results[0];
         const float* const scale = panel.scale + size_t{before->at.tile} * kTokens;
 #pragma GCC unroll 16
         for (uint32_t i = 0; i < kTokens; ++i) {
-            float* at = results + size_t{i} * kTiles * kRows;
-            __m512 acc = _mm512_load_ps(at);
+            __m512 acc = _mm512_load_ps(results.from + i * results.from_stride);
             if constexpr (kKind == ActivationKind::kA32P) {
                 acc = _mm512_add_ps(acc, t[i]);
             } else {
                 acc = _mm512_fmadd_ps(t[i], _mm512_set1_ps(scale[i]), acc);
             }
-            _mm512_store_ps(at, acc);
+            _mm512_storeu_ps(results.to + i * results.to_stride, acc);
         }
     }
 
   private:
-    template <uint32_t kDigit, uint32_t kTiles>
-    [[gnu::always_inline]] static void multiply(const Panel& panel, const Slab<kTiles>& slab, uint32_t tile,
-                                                uint32_t group, Sums<kTiles>& sums) {
-        constexpr int kFirst = 2 * kDigit;
-        constexpr size_t kStride = sizeof(sums.of[0][0][0][0]);
-        tile_load<4 + kDigit>(panel.plane[kDigit].of[tile][group], kGroup);
-        tile_load<6>(slab.group[0][group].words, sizeof(__m512i));
-        tile_zero<kFirst>();
-        tile_multiply<kFirst, 4 + kDigit, 6>();
-        tile_store<kFirst>(sums.of[kDigit][0][group], kStride);
-        if constexpr (kTiles == 2) {
-            tile_load<7>(slab.group[1][group].words, sizeof(__m512i));
-            tile_zero<kFirst + 1>();
-            tile_multiply<kFirst + 1, 4 + kDigit, 7>();
-            tile_store<kFirst + 1>(sums.of[kDigit][1][group], kStride);
-        }
+    template <uint32_t kDigit>
+    [[gnu::always_inline]] static void multiply(const Panel& panel, const Slab& slab, uint32_t tile, uint32_t group,
+                                                Sums& sums) {
+        tile_load<4>(panel.plane[kDigit].of[tile][group], kGroup);
+        tile_load<6>(slab.group[group].words, sizeof(__m512i));
+        tile_zero<0>();
+        tile_multiply<0, 4, 6>();
+        tile_store<0>(sums.of[kDigit][group], sizeof(sums.of[0][0][0]));
         if constexpr (kDigit + 1 < kDigits) multiply<kDigit + 1>(panel, slab, tile, group, sums);
     }
 
     // One link of each token's chain.
-    template <uint32_t kTiles>
-    [[gnu::always_inline]] static void add_group(const Panel& panel, const Sums<kTiles>& sums, uint32_t tile,
-                                                 uint32_t side, uint32_t j, const GroupOf<Lanes>& group,
-                                                 __m512 t[kTokens]) {
+    [[gnu::always_inline]] static void add_group(const Panel& panel, const Sums& sums, uint32_t tile, uint32_t j,
+                                                 const GroupOf<Lanes>& group, __m512 t[kTokens]) {
         const float* const scale = panel.group_scale[j] + size_t{tile} * kTokens;
         const float* const group_sum = panel.group_sum[j] + size_t{tile} * kTokens;
         const __m512 d = group.d;
 #pragma GCC unroll 16
         for (uint32_t i = 0; i < kTokens; ++i) {
-            __m512i sum = _mm512_load_si512(sums.of[0][side][j][i]);
+            __m512i sum = _mm512_load_si512(sums.of[0][j][i]);
             if constexpr (kDigits == 2) {
-                sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8), _mm512_load_si512(sums.of[1][side][j][i]));
+                sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8), _mm512_load_si512(sums.of[1][j][i]));
             }
             __m512 f = _mm512_cvtepi32_ps(sum);
             if constexpr (kKind == ActivationKind::kA32P) f = _mm512_mul_ps(f, _mm512_set1_ps(scale[i]));
