@@ -1,12 +1,7 @@
-// Rule 7: attention over 16-bit integer keys and values.
-//
-// Chunks come outermost, so that a chunk's keys and values are read from memory once for all rows of the call. Within a
-// chunk, up to four rows at a time share each register of keys and of values; VPMADDWD multiplies pairs of 16-bit
+// Rule 7: attention over 16-bit integer keys and values (attention_lanes.h). VPMADDWD multiplies pairs of 16-bit
 // numbers (two dimensions of a key, two keys of a dimension), which is why the layout of a block (kv.h) pairs them. No
 // pair overflows, whatever a file holds: a query's bytes are at most 255, weights at most 8192.
-//
-// Meanwhile the next chunk is asked for (ahead.h), once for all rows.
-#include "compute/cpu/ahead.h"
+#include "compute/cpu/attention_lanes.h"
 #include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx2/lanes.h"
 
@@ -14,8 +9,6 @@ namespace driftwood::compute::avx2 {
 
 namespace {
 
-constexpr uint32_t kSharing = 4;  // rows that share a register of keys or values
-constexpr uint32_t kHalf = kBlockTokens / 2;
 constexpr uint32_t kEighths = kBlockTokens / kLanes;  // registers of one number per key
 
 // A row on its way through the chunks.
@@ -24,41 +17,8 @@ struct State {
     alignas(32) int16_t high[kMaxHeadDim];
     alignas(32) int16_t low[kMaxHeadDim];
     alignas(32) int16_t weight[kBlockTokens];  // of the chunk's values, 0 for keys that the row does not see
-    float running_max;
-    float sum;
-    float al;    // factor of what came before
-    float unit;  // of the weights, times the chunk's factor
+    Running running;
 };
-
-struct Chunk {
-    const int16_t* k;
-    const int16_t* v;
-    const float* ks;
-    const float* vs;
-    uint32_t first;  // position of its first key
-};
-
-Chunk chunk_at(const AttentionKvi& args, uint32_t index) {
-    const auto* ints = reinterpret_cast<const int16_t*>(args.blocks[index]);
-    const size_t count = size_t{kBlockTokens} * args.head_dim;
-    const auto* scales = reinterpret_cast<const float*>(ints + 2 * count);
-    return {ints, ints + count, scales, scales + kBlockTokens, index * kBlockTokens};
-}
-
-uint32_t visible_in(const Chunk& chunk, const AttentionRow& row) {
-    if (row.visible <= chunk.first) return 0;
-    return row.visible - chunk.first < kBlockTokens ? row.visible - chunk.first : kBlockTokens;
-}
-
-void begin_row(const AttentionRow& row, uint32_t head_dim, State& state) {
-    for (uint32_t d = 0; d < head_dim; ++d) {
-        state.high[d] = static_cast<int16_t>(row.q[d] >> 8);
-        state.low[d] = static_cast<int16_t>(row.q[d] & 255);
-        row.out[d] = 0.0F;
-    }
-    state.running_max = kFirstMax;
-    state.sum = 0.0F;
-}
 
 __m256i broadcast_pair(const int16_t* pair) {
     int32_t word = 0;
@@ -118,8 +78,7 @@ bool weigh(const AttentionRow& row, const float* u, const float* vs, uint32_t vi
     }
     const float c = reduce_max(most_u) * row.cq;
     if (!(__builtin_fabsf(c) < kRoundLimit)) return false;
-    const float n = (c + kRoundMagic) - kRoundMagic;
-    const float m = c - n >= kTiny ? n + 1.0F : n;
+    const float m = chunk_max(c);
 
     __m256 w[kEighths];
     __m256 most_w = _mm256_setzero_ps();
@@ -134,9 +93,8 @@ bool weigh(const AttentionRow& row, const float* u, const float* vs, uint32_t vi
     }
     const uint32_t most_bits = bits_of(reduce_max(most_w));
     if (most_bits >= kInfinityBits) return false;
-    const bool zero = most_bits < bits_of(kTiny);
-    const int32_t g_exponent = static_cast<int32_t>(most_bits >> 23) - 139;
-    const __m256 inv = _mm256_set1_ps(zero ? 0.0F : power_of_two(-g_exponent));
+    const WeightUnit unit(most_bits);
+    const __m256 inv = _mm256_set1_ps(unit.inverse());
     for (uint32_t i = 0; i < kEighths; i += 2) {
         // Weights are at most 8192: nothing saturates. Packing works inside 128 bits; the permutation mends the order.
         const __m256i packed =
@@ -144,13 +102,7 @@ bool weigh(const AttentionRow& row, const float* u, const float* vs, uint32_t vi
         _mm256_store_si256(reinterpret_cast<__m256i*>(state.weight + i * kLanes),
                            _mm256_permute4x64_epi64(packed, 0xD8));
     }
-
-    const float new_max = state.running_max > m ? state.running_max : m;
-    const int32_t be_exponent = static_cast<int32_t>(m - new_max);
-    state.al = power_of_two(static_cast<int32_t>(state.running_max - new_max));
-    state.unit = zero ? 0.0F : power_of_two(g_exponent + be_exponent);
-    state.sum = __builtin_fmaf(static_cast<float>(reduce_add(l)), power_of_two(be_exponent), state.sum * state.al);
-    state.running_max = new_max;
+    state.running.merge(m, reduce_add(l), unit);
     return true;
 }
 
@@ -181,82 +133,55 @@ void add_values(const int16_t* v, uint32_t first, uint32_t head_dim, uint32_t ke
 #pragma GCC unroll 2
         for (uint32_t i = 0; i < 2; ++i) {
             float* out = rows[r].out + first + i * kLanes;
-            const __m256 before = _mm256_mul_ps(_mm256_maskload_ps(out, mask[i]), _mm256_set1_ps(states[r].al));
+            const __m256 before = _mm256_mul_ps(_mm256_maskload_ps(out, mask[i]), _mm256_set1_ps(states[r].running.al));
             const __m256 after =
-                _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[r][i]), _mm256_set1_ps(states[r].unit), before);
+                _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[r][i]), _mm256_set1_ps(states[r].running.unit), before);
             _mm256_maskstore_ps(out, mask[i], after);
         }
     }
 }
 
-// One chunk for Rows rows, each of which sees some of it.
-template <uint32_t Rows>
-void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states, Ahead& ahead) {
-    uint32_t most_visible = 0;
-    for (uint32_t r = 0; r < Rows; ++r) {
-        const uint32_t visible = visible_in(chunk, rows[r]);
-        most_visible = visible > most_visible ? visible : most_visible;
-    }
-    // The next chunk has 4 · head_dim lines and a few.
-    const uint32_t lines = head_dim / 4;
-    alignas(32) float u[Rows][kBlockTokens] = {};
-    for (uint32_t first = 0; first < most_visible; first += kLanes) {
-        ahead.ask(lines);
-        score_eight<Rows>(chunk, first, head_dim, states, u);
-    }
-    for (uint32_t r = 0; r < Rows; ++r) {
-        ahead.ask(lines);
-        if (rows[r].finite) {
-            rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible_in(chunk, rows[r]), states[r]);
+struct Isa {
+    using State = avx2::State;
+
+    static void begin(const AttentionRow& row, uint32_t head_dim, State& state) {
+        for (uint32_t d = 0; d < head_dim; ++d) {
+            state.high[d] = static_cast<int16_t>(row.q[d] >> 8);
+            state.low[d] = static_cast<int16_t>(row.q[d] & 255);
+            row.out[d] = 0.0F;
         }
     }
-    for (uint32_t first = 0; first < head_dim; first += 2 * kLanes) {
-        ahead.ask(lines);
-        add_values<Rows>(chunk.v, first, head_dim, (most_visible + 1) / 2, states, rows);
-    }
-}
 
-void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states,
-                  Ahead& ahead) {
-    switch (count) {
-        case 1: return attend_chunk<1>(chunk, head_dim, rows, states, ahead);
-        case 2: return attend_chunk<2>(chunk, head_dim, rows, states, ahead);
-        case 3: return attend_chunk<3>(chunk, head_dim, rows, states, ahead);
-        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states, ahead);
+    template <uint32_t Rows>
+    static void attend(const Chunk& chunk, uint32_t head_dim, uint32_t most_visible, AttentionRow* rows, State* states,
+                       Ahead& ahead) {
+        // The next chunk has 4 · head_dim lines and a few.
+        const uint32_t lines = head_dim / 4;
+        alignas(32) float u[Rows][kBlockTokens] = {};
+        for (uint32_t first = 0; first < most_visible; first += kLanes) {
+            ahead.ask(lines);
+            score_eight<Rows>(chunk, first, head_dim, states, u);
+        }
+        for (uint32_t r = 0; r < Rows; ++r) {
+            ahead.ask(lines);
+            if (rows[r].finite) {
+                rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible_in(chunk, rows[r]), states[r]);
+            }
+        }
+        for (uint32_t first = 0; first < head_dim; first += 2 * kLanes) {
+            ahead.ask(lines);
+            add_values<Rows>(chunk.v, first, head_dim, (most_visible + 1) / 2, states, rows);
+        }
+        ahead.ask_for_rest();
     }
-}
+
+    static void finish(const AttentionRow& row, uint32_t head_dim, float factor) {
+        for (uint32_t d = 0; d < head_dim; ++d) row.out[d] = row.out[d] * factor;
+    }
+};
 
 }  // namespace
 
-void attention(const AttentionKvi& args) {
-    State states[kMaxAttentionRows];
-    uint32_t most_visible = 0;
-    for (uint32_t r = 0; r < args.row_count; ++r) {
-        begin_row(args.rows[r], args.head_dim, states[r]);
-        args.rows[r].finite = true;
-        most_visible = args.rows[r].visible > most_visible ? args.rows[r].visible : most_visible;
-    }
-    for (uint32_t index = 0; index * kBlockTokens < most_visible; ++index) {
-        const Chunk chunk = chunk_at(args, index);
-        Ahead ahead = ahead_of(args, index, most_visible);
-        for (uint32_t r = 0; r < args.row_count;) {
-            // Rows that see nothing of this chunk are not merged with it: they would turn a −0 into +0.
-            if (visible_in(chunk, args.rows[r]) == 0) {
-                ++r;
-                continue;
-            }
-            uint32_t count = 1;
-            while (count < kSharing && r + count < args.row_count && visible_in(chunk, args.rows[r + count]) > 0)
-                ++count;
-            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r, ahead);
-            ahead.ask_for_rest();
-            r += count;
-        }
-    }
-    for (uint32_t r = 0; r < args.row_count; ++r) {
-        const float factor = kWeightScale / states[r].sum;
-        for (uint32_t d = 0; d < args.head_dim; ++d) args.rows[r].out[d] = args.rows[r].out[d] * factor;
-    }
-}
+void attention(const AttentionKvi& args) { attend_to_all<Isa>(args); }
 
 }  // namespace driftwood::compute::avx2

@@ -7,11 +7,11 @@
 #include <cstdint>
 
 #include "compute/constants.h"
+#include "compute/cpu/float_bits.h"
 
 namespace driftwood::compute::avx2 {
 
 inline constexpr uint32_t kLanes = 8;
-inline constexpr uint32_t kInfinityBits = 0x7F800000U;
 
 namespace {  // each kernel file gets copies of its own
 
@@ -35,9 +35,6 @@ namespace {  // each kernel file gets copies of its own
 [[maybe_unused]] inline __m256i magnitude_bits(__m256 x) {
     return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFFFFFF));
 }
-
-[[maybe_unused]] inline uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
-[[maybe_unused]] inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
 // 2^n for -126 <= n <= 127, 0 below.
 [[maybe_unused]] inline float power_of_two(int32_t n) {

@@ -1,11 +1,6 @@
-// Rule 7: attention over 16-bit integer keys and values.
-//
-// Chunks come outermost, so that a chunk's keys and values are read from memory once for all rows of the call. Within a
-// chunk, up to four rows at a time share each register of keys and of values; VPDPWSSD multiplies pairs of 16-bit
+// Rule 7: attention over 16-bit integer keys and values (attention_lanes.h). VPDPWSSD multiplies pairs of 16-bit
 // numbers (two dimensions of a key, two keys of a dimension), which is why the layout of a block (kv.h) pairs them.
-//
-// Meanwhile the next chunk is asked for (ahead.h), once for all rows.
-#include "compute/cpu/ahead.h"
+#include "compute/cpu/attention_lanes.h"
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/avx512/lanes.h"
 
@@ -13,8 +8,6 @@ namespace driftwood::compute::avx512 {
 
 namespace {
 
-constexpr uint32_t kSharing = 4;  // rows that share a register of keys or values
-constexpr uint32_t kHalf = kBlockTokens / 2;
 constexpr uint32_t kQuarters = kBlockTokens / kLanes;  // registers of one number per key
 constexpr uint32_t kDimTile = 4 * kLanes;              // dimensions of the output that are summed at once
 
@@ -24,43 +17,8 @@ struct State {
     alignas(64) int16_t high[kMaxHeadDim];
     alignas(64) int16_t low[kMaxHeadDim];
     alignas(64) int16_t weight[kBlockTokens];  // of the chunk's values, 0 for keys that the row does not see
-    float running_max;
-    float sum;
-    float al;    // factor of what came before
-    float unit;  // of the weights, times the chunk's factor
+    Running running;
 };
-
-struct Chunk {
-    const int16_t* k;
-    const int16_t* v;
-    const float* ks;
-    const float* vs;
-    uint32_t first;  // position of its first key
-};
-
-Chunk chunk_at(const AttentionKvi& args, uint32_t index) {
-    const auto* ints = reinterpret_cast<const int16_t*>(args.blocks[index]);
-    const size_t count = size_t{kBlockTokens} * args.head_dim;
-    const auto* scales = reinterpret_cast<const float*>(ints + 2 * count);
-    return {ints, ints + count, scales, scales + kBlockTokens, index * kBlockTokens};
-}
-
-uint32_t visible_in(const Chunk& chunk, const AttentionRow& row) {
-    if (row.visible <= chunk.first) return 0;
-    return row.visible - chunk.first < kBlockTokens ? row.visible - chunk.first : kBlockTokens;
-}
-
-void begin_row(const AttentionRow& row, uint32_t head_dim, State& state) {
-    for (uint32_t d = 0; d < head_dim; d += kLanes) {
-        const __mmask16 mask = lanes_left(d, head_dim);
-        const __m256i q = _mm256_maskz_loadu_epi16(mask, row.q + d);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(state.high + d), _mm256_srai_epi16(q, 8));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(state.low + d), _mm256_and_si256(q, _mm256_set1_epi16(255)));
-        _mm512_mask_storeu_ps(row.out + d, mask, _mm512_setzero_ps());
-    }
-    state.running_max = kFirstMax;
-    state.sum = 0.0F;
-}
 
 // total += a · b by pairs. The compiler would copy every total with each intrinsic.
 inline void add_products(__m512i& total, __m512i a, __m512i b) {
@@ -131,8 +89,7 @@ bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, 
     }
     const float c = _mm512_reduce_max_ps(most_u) * row.cq;
     if (!(__builtin_fabsf(c) < kRoundLimit)) return false;
-    const float n = (c + kRoundMagic) - kRoundMagic;
-    const float m = c - n >= kTiny ? n + 1.0F : n;
+    const float m = chunk_max(c);
 
     __m512 w[kQuarters];
     __m512 most_w = _mm512_setzero_ps();
@@ -147,21 +104,14 @@ bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, 
     }
     const uint32_t most_bits = bits_of(_mm512_reduce_max_ps(most_w));
     if (most_bits >= kInfinityBits) return false;
-    const bool zero = most_bits < bits_of(kTiny);
-    const int32_t g_exponent = static_cast<int32_t>(most_bits >> 23) - 139;
-    const __m512 inv = _mm512_set1_ps(zero ? 0.0F : power_of_two(-g_exponent));
+    const WeightUnit unit(most_bits);
+    const __m512 inv = _mm512_set1_ps(unit.inverse());
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < kQuarters; ++i) {
         const __m512i weight = round_int(_mm512_mul_ps(w[i], inv));
         _mm256_store_si256(reinterpret_cast<__m256i*>(state.weight + i * kLanes), _mm512_cvtepi32_epi16(weight));
     }
-
-    const float new_max = state.running_max > m ? state.running_max : m;
-    const int32_t be_exponent = static_cast<int32_t>(m - new_max);
-    state.al = power_of_two(static_cast<int32_t>(state.running_max - new_max));
-    state.unit = zero ? 0.0F : power_of_two(g_exponent + be_exponent);
-    state.sum = __builtin_fmaf(static_cast<float>(reduce_add(l)), power_of_two(be_exponent), state.sum * state.al);
-    state.running_max = new_max;
+    state.running.merge(m, reduce_add(l), unit);
     return true;
 }
 
@@ -197,86 +147,61 @@ void add_values(const int16_t* v, uint32_t head_dim, uint32_t key_pairs, const S
 #pragma GCC unroll 4
             for (uint32_t i = 0; i < 4; ++i) {
                 float* out = rows[r].out + first + i * kLanes;
-                const __m512 before = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask[i], out), _mm512_set1_ps(states[r].al));
+                const __m512 before =
+                    _mm512_mul_ps(_mm512_maskz_loadu_ps(mask[i], out), _mm512_set1_ps(states[r].running.al));
                 const __m512 after =
-                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[r][i]), _mm512_set1_ps(states[r].unit), before);
+                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[r][i]), _mm512_set1_ps(states[r].running.unit), before);
                 _mm512_mask_storeu_ps(out, mask[i], after);
             }
         }
     }
 }
 
-// One chunk for Rows rows, at least one of which sees some of it.
-template <uint32_t Rows>
-void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states, Ahead& ahead) {
-    uint32_t most_visible = 0;
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < Rows; ++r) {
-        const uint32_t visible = visible_in(chunk, rows[r]);
-        most_visible = visible > most_visible ? visible : most_visible;
-    }
-    __m512 u[Rows][kQuarters];
-    score_half<Rows>(chunk, 0, head_dim, states, ahead, u);
-    if (most_visible > kHalf) {
-        score_half<Rows>(chunk, 1, head_dim, states, ahead, u);
-    } else {
-#pragma GCC unroll 4
-        for (uint32_t r = 0; r < Rows; ++r) u[r][2] = u[r][3] = _mm512_setzero_ps();
-    }
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < Rows; ++r) {
-        const uint32_t visible = visible_in(chunk, rows[r]);
-        ahead.ask(head_dim / Rows);
-        if (visible > 0 && rows[r].finite) rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible, states[r]);
-    }
-    add_values<Rows>(chunk.v, head_dim, (most_visible + 1) / 2, states, ahead, rows);
-}
+struct Isa {
+    using State = avx512::State;
 
-void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states,
-                  Ahead& ahead) {
-    switch (count) {
-        case 1: return attend_chunk<1>(chunk, head_dim, rows, states, ahead);
-        case 2: return attend_chunk<2>(chunk, head_dim, rows, states, ahead);
-        case 3: return attend_chunk<3>(chunk, head_dim, rows, states, ahead);
-        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states, ahead);
+    static void begin(const AttentionRow& row, uint32_t head_dim, State& state) {
+        for (uint32_t d = 0; d < head_dim; d += kLanes) {
+            const __mmask16 mask = lanes_left(d, head_dim);
+            const __m256i q = _mm256_maskz_loadu_epi16(mask, row.q + d);
+            _mm256_store_si256(reinterpret_cast<__m256i*>(state.high + d), _mm256_srai_epi16(q, 8));
+            _mm256_store_si256(reinterpret_cast<__m256i*>(state.low + d), _mm256_and_si256(q, _mm256_set1_epi16(255)));
+            _mm512_mask_storeu_ps(row.out + d, mask, _mm512_setzero_ps());
+        }
     }
-}
+
+    template <uint32_t Rows>
+    static void attend(const Chunk& chunk, uint32_t head_dim, uint32_t most_visible, AttentionRow* rows, State* states,
+                       Ahead& ahead) {
+        __m512 u[Rows][kQuarters];
+        score_half<Rows>(chunk, 0, head_dim, states, ahead, u);
+        if (most_visible > kHalf) {
+            score_half<Rows>(chunk, 1, head_dim, states, ahead, u);
+        } else {
+#pragma GCC unroll 4
+            for (uint32_t r = 0; r < Rows; ++r) u[r][2] = u[r][3] = _mm512_setzero_ps();
+        }
+#pragma GCC unroll 4
+        for (uint32_t r = 0; r < Rows; ++r) {
+            const uint32_t visible = visible_in(chunk, rows[r]);
+            ahead.ask(head_dim / Rows);
+            if (rows[r].finite) rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible, states[r]);
+        }
+        add_values<Rows>(chunk.v, head_dim, (most_visible + 1) / 2, states, ahead, rows);
+        ahead.ask_for_rest();
+    }
+
+    static void finish(const AttentionRow& row, uint32_t head_dim, float factor) {
+        for (uint32_t d = 0; d < head_dim; d += kLanes) {
+            const __mmask16 mask = lanes_left(d, head_dim);
+            const __m512 out = _mm512_maskz_loadu_ps(mask, row.out + d);
+            _mm512_mask_storeu_ps(row.out + d, mask, _mm512_mul_ps(out, _mm512_set1_ps(factor)));
+        }
+    }
+};
 
 }  // namespace
 
-void attention(const AttentionKvi& args) {
-    State states[kMaxAttentionRows];
-    uint32_t most_visible = 0;
-    for (uint32_t r = 0; r < args.row_count; ++r) {
-        begin_row(args.rows[r], args.head_dim, states[r]);
-        args.rows[r].finite = true;
-        most_visible = args.rows[r].visible > most_visible ? args.rows[r].visible : most_visible;
-    }
-    for (uint32_t index = 0; index * kBlockTokens < most_visible; ++index) {
-        const Chunk chunk = chunk_at(args, index);
-        Ahead ahead = ahead_of(args, index, most_visible);
-        for (uint32_t r = 0; r < args.row_count;) {
-            // Rows that see nothing of this chunk are not merged with it: they would turn a −0 into +0.
-            if (visible_in(chunk, args.rows[r]) == 0) {
-                ++r;
-                continue;
-            }
-            uint32_t count = 1;
-            while (count < kSharing && r + count < args.row_count && visible_in(chunk, args.rows[r + count]) > 0)
-                ++count;
-            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r, ahead);
-            ahead.ask_for_rest();
-            r += count;
-        }
-    }
-    for (uint32_t r = 0; r < args.row_count; ++r) {
-        const __m512 factor = _mm512_set1_ps(kWeightScale / states[r].sum);
-        for (uint32_t d = 0; d < args.head_dim; d += kLanes) {
-            const __mmask16 mask = lanes_left(d, args.head_dim);
-            float* out = args.rows[r].out + d;
-            _mm512_mask_storeu_ps(out, mask, _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, out), factor));
-        }
-    }
-}
+void attention(const AttentionKvi& args) { attend_to_all<Isa>(args); }
 
 }  // namespace driftwood::compute::avx512

@@ -6,11 +6,11 @@
 #include <cstdint>
 
 #include "compute/constants.h"
+#include "compute/cpu/float_bits.h"
 
 namespace driftwood::compute::avx512 {
 
 inline constexpr uint32_t kLanes = 16;
-inline constexpr uint32_t kInfinityBits = 0x7F800000U;
 
 namespace {  // each kernel file gets copies of its own
 
@@ -38,9 +38,6 @@ namespace {  // each kernel file gets copies of its own
 [[maybe_unused]] inline __m512i magnitude_bits(__m512 x) {
     return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
 }
-
-[[maybe_unused]] inline uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
-[[maybe_unused]] inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
 // 2^n for -126 <= n <= 127, 0 below.
 [[maybe_unused]] inline float power_of_two(int32_t n) {

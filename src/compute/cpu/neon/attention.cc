@@ -1,9 +1,7 @@
-// Rule 7: attention over 16-bit integer keys and values.
-//
-// Chunks come outermost, so that a chunk's keys and values are read from memory once for all rows of the call. Within a
-// chunk, up to four rows at a time share each register of keys and of values. The layout of a block (kv.h) pairs
+// Rule 7: attention over 16-bit integer keys and values (attention_lanes.h). The layout of a block (kv.h) pairs
 // dimensions of a key and keys of a dimension; LD2 takes the pairs apart, SMLAL multiplies and adds 16-bit numbers
 // in 32 bits, modulo 2^32 like the contract.
+#include "compute/cpu/attention_lanes.h"
 #include "compute/cpu/neon/lanes.h"
 #include "compute/cpu/neon/neon.h"
 
@@ -11,8 +9,6 @@ namespace driftwood::compute::neon {
 
 namespace {
 
-constexpr uint32_t kSharing = 4;  // rows that share a register of keys or values
-constexpr uint32_t kHalf = kBlockTokens / 2;
 constexpr uint32_t kEight = 8;  // keys, or dimensions of the output, in two registers of sums
 
 // A row on its way through the chunks.
@@ -20,41 +16,8 @@ struct State {
     // Of each pair of dimensions: the raw high bytes (signed), then the low bytes (unsigned), as 16-bit numbers.
     int16_t q[kMaxHeadDim / 2][4];
     int16_t weight[kBlockTokens];  // of the chunk's values, 0 for keys that the row does not see
-    float running_max;
-    float sum;
-    float al;    // factor of what came before
-    float unit;  // of the weights, times the chunk's factor
+    Running running;
 };
-
-struct Chunk {
-    const int16_t* k;
-    const int16_t* v;
-    const float* ks;
-    const float* vs;
-    uint32_t first;  // position of its first key
-};
-
-Chunk chunk_at(const AttentionKvi& args, uint32_t index) {
-    const auto* ints = reinterpret_cast<const int16_t*>(args.blocks[index]);
-    const size_t count = size_t{kBlockTokens} * args.head_dim;
-    const auto* scales = reinterpret_cast<const float*>(ints + 2 * count);
-    return {ints, ints + count, scales, scales + kBlockTokens, index * kBlockTokens};
-}
-
-uint32_t visible_in(const Chunk& chunk, const AttentionRow& row) {
-    if (row.visible <= chunk.first) return 0;
-    return row.visible - chunk.first < kBlockTokens ? row.visible - chunk.first : kBlockTokens;
-}
-
-void begin_row(const AttentionRow& row, uint32_t head_dim, State& state) {
-    for (uint32_t d = 0; d < head_dim; ++d) {
-        state.q[d / 2][d % 2] = static_cast<int16_t>(row.q[d] >> 8);
-        state.q[d / 2][2 + d % 2] = static_cast<int16_t>(row.q[d] & 255);
-        row.out[d] = 0.0F;
-    }
-    state.running_max = kFirstMax;
-    state.sum = 0.0F;
-}
 
 // u = (256 Σ (q >> 8) k + Σ (q & 255) k) · ks of the 8 keys from `first` on, for Rows rows.
 template <uint32_t Rows>
@@ -119,8 +82,7 @@ bool weigh(const AttentionRow& row, const float* u, const float* vs, uint32_t vi
     }
     const float c = vmaxvq_f32(most_u) * row.cq;
     if (!(__builtin_fabsf(c) < kRoundLimit)) return false;
-    const float n = (c + kRoundMagic) - kRoundMagic;
-    const float m = c - n >= kTiny ? n + 1.0F : n;
+    const float m = chunk_max(c);
 
     float w[kBlockTokens];
     float32x4_t most_w = vdupq_n_f32(0.0F);
@@ -137,19 +99,12 @@ bool weigh(const AttentionRow& row, const float* u, const float* vs, uint32_t vi
     }
     const uint32_t most_bits = bits_of(vmaxvq_f32(most_w));
     if (most_bits >= kInfinityBits) return false;
-    const bool zero = most_bits < bits_of(kTiny);
-    const int32_t g_exponent = static_cast<int32_t>(most_bits >> 23) - 139;
-    const float32x4_t inv = vdupq_n_f32(zero ? 0.0F : power_of_two(-g_exponent));
+    const WeightUnit unit(most_bits);
+    const float32x4_t inv = vdupq_n_f32(unit.inverse());
     for (uint32_t key = 0; key < kBlockTokens; key += kLanes) {
         vst1_s16(state.weight + key, vmovn_s32(round_int(vmulq_f32(vld1q_f32(w + key), inv))));
     }
-
-    const float new_max = state.running_max > m ? state.running_max : m;
-    const int32_t be_exponent = static_cast<int32_t>(m - new_max);
-    state.al = power_of_two(static_cast<int32_t>(state.running_max - new_max));
-    state.unit = zero ? 0.0F : power_of_two(g_exponent + be_exponent);
-    state.sum = __builtin_fmaf(static_cast<float>(vaddvq_s32(l)), power_of_two(be_exponent), state.sum * state.al);
-    state.running_max = new_max;
+    state.running.merge(m, vaddvq_s32(l), unit);
     return true;
 }
 
@@ -185,73 +140,50 @@ void add_values(const int16_t* v, uint32_t first, uint32_t head_dim, uint32_t ke
         for (uint32_t i = 0; i < 2; ++i) {
             const uint32_t d = first + i * kLanes;
             if (d >= head_dim) break;
-            const float32x4_t before = vmulq_f32(load_left(rows[r].out, d, head_dim), vdupq_n_f32(states[r].al));
-            const float32x4_t after = vfmaq_f32(before, vcvtq_f32_s32(total[r][i]), vdupq_n_f32(states[r].unit));
+            const float32x4_t before =
+                vmulq_f32(load_left(rows[r].out, d, head_dim), vdupq_n_f32(states[r].running.al));
+            const float32x4_t after =
+                vfmaq_f32(before, vcvtq_f32_s32(total[r][i]), vdupq_n_f32(states[r].running.unit));
             store_left(rows[r].out, d, head_dim, after);
         }
     }
 }
 
-// One chunk for Rows rows, each of which sees some of it.
-template <uint32_t Rows>
-void attend_chunk(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
-    uint32_t most_visible = 0;
-    for (uint32_t r = 0; r < Rows; ++r) {
-        const uint32_t visible = visible_in(chunk, rows[r]);
-        most_visible = visible > most_visible ? visible : most_visible;
-    }
-    float u[Rows][kBlockTokens] = {};
-    for (uint32_t first = 0; first < most_visible; first += kEight) {
-        score_eight<Rows>(chunk, first, head_dim, states, u);
-    }
-    for (uint32_t r = 0; r < Rows; ++r) {
-        if (rows[r].finite) {
-            rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible_in(chunk, rows[r]), states[r]);
+struct Isa {
+    using State = neon::State;
+
+    static void begin(const AttentionRow& row, uint32_t head_dim, State& state) {
+        for (uint32_t d = 0; d < head_dim; ++d) {
+            state.q[d / 2][d % 2] = static_cast<int16_t>(row.q[d] >> 8);
+            state.q[d / 2][2 + d % 2] = static_cast<int16_t>(row.q[d] & 255);
+            row.out[d] = 0.0F;
         }
     }
-    for (uint32_t first = 0; first < head_dim; first += kEight) {
-        add_values<Rows>(chunk.v, first, head_dim, (most_visible + 1) / 2, states, rows);
-    }
-}
 
-void attend_chunk(uint32_t count, const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, State* states) {
-    switch (count) {
-        case 1: return attend_chunk<1>(chunk, head_dim, rows, states);
-        case 2: return attend_chunk<2>(chunk, head_dim, rows, states);
-        case 3: return attend_chunk<3>(chunk, head_dim, rows, states);
-        default: return attend_chunk<kSharing>(chunk, head_dim, rows, states);
+    template <uint32_t Rows>
+    static void attend(const Chunk& chunk, uint32_t head_dim, uint32_t most_visible, AttentionRow* rows, State* states,
+                       Ahead& /*none*/) {
+        float u[Rows][kBlockTokens] = {};
+        for (uint32_t first = 0; first < most_visible; first += kEight) {
+            score_eight<Rows>(chunk, first, head_dim, states, u);
+        }
+        for (uint32_t r = 0; r < Rows; ++r) {
+            if (rows[r].finite) {
+                rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible_in(chunk, rows[r]), states[r]);
+            }
+        }
+        for (uint32_t first = 0; first < head_dim; first += kEight) {
+            add_values<Rows>(chunk.v, first, head_dim, (most_visible + 1) / 2, states, rows);
+        }
     }
-}
+
+    static void finish(const AttentionRow& row, uint32_t head_dim, float factor) {
+        for (uint32_t d = 0; d < head_dim; ++d) row.out[d] = row.out[d] * factor;
+    }
+};
 
 }  // namespace
 
-void attention(const AttentionKvi& args) {
-    State states[kMaxAttentionRows];
-    uint32_t most_visible = 0;
-    for (uint32_t r = 0; r < args.row_count; ++r) {
-        begin_row(args.rows[r], args.head_dim, states[r]);
-        args.rows[r].finite = true;
-        most_visible = args.rows[r].visible > most_visible ? args.rows[r].visible : most_visible;
-    }
-    for (uint32_t index = 0; index * kBlockTokens < most_visible; ++index) {
-        const Chunk chunk = chunk_at(args, index);
-        for (uint32_t r = 0; r < args.row_count;) {
-            // Rows that see nothing of this chunk are not merged with it: they would turn a −0 into +0.
-            if (visible_in(chunk, args.rows[r]) == 0) {
-                ++r;
-                continue;
-            }
-            uint32_t count = 1;
-            while (count < kSharing && r + count < args.row_count && visible_in(chunk, args.rows[r + count]) > 0)
-                ++count;
-            attend_chunk(count, chunk, args.head_dim, args.rows + r, states + r);
-            r += count;
-        }
-    }
-    for (uint32_t r = 0; r < args.row_count; ++r) {
-        const float factor = kWeightScale / states[r].sum;
-        for (uint32_t d = 0; d < args.head_dim; ++d) args.rows[r].out[d] = args.rows[r].out[d] * factor;
-    }
-}
+void attention(const AttentionKvi& args) { attend_to_all<Isa>(args); }
 
 }  // namespace driftwood::compute::neon

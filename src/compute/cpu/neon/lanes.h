@@ -7,11 +7,11 @@
 #include <cstdint>
 
 #include "compute/constants.h"
+#include "compute/cpu/float_bits.h"
 
 namespace driftwood::compute::neon {
 
 inline constexpr uint32_t kLanes = 4;
-inline constexpr uint32_t kInfinityBits = 0x7F800000U;
 
 namespace {  // each kernel file gets copies of its own
 
@@ -52,9 +52,6 @@ namespace {  // each kernel file gets copies of its own
 [[maybe_unused]] inline uint32x4_t magnitude_bits(float32x4_t x) {
     return vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7FFFFFFFU));
 }
-
-[[maybe_unused]] inline uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
-[[maybe_unused]] inline float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
 // 2^n for -126 <= n <= 127, 0 below.
 [[maybe_unused]] inline float power_of_two(int32_t n) {
