@@ -139,9 +139,8 @@ Result<BenchReport> describe(const BenchOptions& options, const std::string& fil
                         std::string(compute::weight_type_name(spec.layer[0].w_up.type));
     count_weights(spec, report);
     report.spec = &spec;
-    DW_ASSIGN(const BenchRun probe, BenchRun::create(model, options.isa, 1));
-    report.engine = probe.engine_name();
-    DW_TRY(node::place_weights(model, probe.engine(), options.weights));
+    DW_ASSIGN(const auto probe, node::make_engine(model, options.isa, {.threads = 1}, options.weights));
+    report.engine = probe->name();
     return report;
 }
 

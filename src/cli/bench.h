@@ -58,9 +58,6 @@ class BenchRun {
     // context is too short for it.
     Result<BenchResult> run(const BenchCase& one, uint32_t repetitions);
 
-    std::string_view engine_name() const { return engine_->name(); }
-    const compute::Engine& engine() const { return *engine_; }
-
   private:
     BenchRun() = default;
     struct Session {

@@ -21,8 +21,7 @@ std::string describe(const model::Model& model, const compute::Engine& engine) {
 Result<void> show_memory_plan(const std::string& name, const std::string& model_name,
                               const model::WeightsOptions& weights, Format format) {
     DW_ASSIGN(const auto model, node::load_model(model_name));
-    DW_ASSIGN(const auto engine, compute::make_engine(name, model->spec(), {}));
-    DW_TRY(node::place_weights(*model, *engine, weights));
+    DW_ASSIGN(const auto engine, node::make_engine(*model, name, {}, weights));
     const model::WeightsPlace place = model->weights_place();
     const compute::KvPool& pool = engine->pool();
     const uint32_t tokens = std::min(kTypicalTokens, model->spec().context);

@@ -67,8 +67,7 @@ Result<std::vector<float>> compute_logits(const LogitsOptions& options, compute:
 
 Result<void> logits(const LogitsOptions& options) {
     DW_ASSIGN(const auto model, node::load_model(options.model, options.activations));
-    DW_ASSIGN(const auto engine, compute::make_engine(options.engine, model->spec(), options.engine_options));
-    DW_TRY(node::place_weights(*model, *engine, options.weights));
+    DW_ASSIGN(const auto engine, node::make_engine(*model, options.engine, options.engine_options, options.weights));
     const auto start = std::chrono::steady_clock::now();
     DW_ASSIGN(const std::vector<float> values, compute_logits(options, *engine));
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;

@@ -87,9 +87,17 @@ Result<std::unique_ptr<model::Model>> load_model(const std::string& name,
     return model::load_model(name, activations);
 }
 
-Result<void> place_weights(model::Model& model, const compute::Engine& engine, const model::WeightsOptions& options) {
-    if (!engine.reads_weights_in_place()) return {};
-    return model.place_weights(options);
+Result<std::unique_ptr<compute::Engine>> make_engine(model::Model& model, const std::string& name,
+                                                     const compute::EngineOptions& options,
+                                                     const model::WeightsOptions& weights) {
+    DW_ASSIGN(auto engine, compute::make_engine(name, model.spec(), options));
+    if (!engine->reads_weights_in_place()) return engine;
+    const bool before = model.weights_place().copied;
+    DW_TRY(model.place_weights(weights));
+    if (model.weights_place().copied == before) return engine;
+    // Its KV blocks counted on the memory that the copy has taken.
+    engine.reset();
+    return compute::make_engine(name, model.spec(), options);
 }
 
 Node::Node(const NodeOptions& options, Clock& clock, Entropy& entropy)
@@ -102,8 +110,7 @@ Result<std::unique_ptr<Node>> Node::create(const NodeOptions& options, Clock& cl
     DW_ASSIGN(node->runtime_, wasm::Runtime::create({.fuel = options.limits.turn_fuel != 0,
                                                      .module_cache = module_cache(options.module_cache)}));
     DW_ASSIGN(node->model_, load_model(options.model, options.activations));
-    DW_ASSIGN(node->engine_, compute::make_engine(options.engine, node->model_->spec(), {.threads = options.threads}));
-    DW_TRY(place_weights(*node->model_, *node->engine_, options.weights));
+    DW_ASSIGN(node->engine_, make_engine(*node->model_, options.engine, {.threads = options.threads}, options.weights));
     node->blocks_ = std::make_unique<session::BlockRefs>(
         node->engine_->pool(), options.threads != 0 ? options.threads : compute::available_cores(),
         idle_prefixes(options.prefix_bytes, node->engine_->pool()));

@@ -115,7 +115,10 @@ class Node {
 Result<std::unique_ptr<model::Model>> load_model(const std::string& name,
                                                  std::optional<compute::ActivationBits> activations = std::nullopt);
 
-// Model::place_weights for an engine that reads them in place; nothing for others.
-Result<void> place_weights(model::Model& model, const compute::Engine& engine, const model::WeightsOptions& options);
+// compute::make_engine for that model, whose weights are placed (Model::place_weights) if the engine reads them in
+// place. Nobody reads them meanwhile.
+Result<std::unique_ptr<compute::Engine>> make_engine(model::Model& model, const std::string& name,
+                                                     const compute::EngineOptions& options,
+                                                     const model::WeightsOptions& weights);
 
 }  // namespace driftwood::node
