@@ -1,7 +1,9 @@
 // What blocks of one kernel tell each other: a word of data and a tag in 64 bits, written and read at once, in the
 // card's L2. A reader asks until the tag is the one it waits for; that is all the synchronising there is. A word is
-// written once per layer, with a tag that no earlier use had. Nobody overwrites what others still have to read, because
-// between two writes of a word lie phases whose inputs are complete only when all readers have gone on.
+// written once per layer, with a tag that no earlier use had. Nobody overwrites what others still have to read: a block
+// reads words only for words that it then writes itself, and between two writes of a word lie phases whose inputs are
+// complete only when all of those are there. A block that has none to write in a phase must not read either: it might
+// come when the next layer's words are there, and wait for ever.
 #pragma once
 
 #include <cstdint>

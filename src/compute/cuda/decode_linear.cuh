@@ -21,7 +21,8 @@ namespace driftwood::compute::cuda {
 enum class StepTypes : uint8_t { kQ4_0, kQ8_0, kW16, kAny };
 constexpr bool are_tiles(StepTypes types) { return types == StepTypes::kQ4_0 || types == StepTypes::kQ8_0; }
 
-constexpr uint32_t kRoundUnits = 64;  // super-blocks of tiles between two meetings of the warps
+constexpr uint32_t kRoundUnits = 64;    // super-blocks of tiles between two meetings of the warps
+constexpr uint32_t kRoundParts = 1536;  // their parts, rows padded
 constexpr uint32_t kMultiplyThreads = kMultipliers * 32;
 constexpr uint32_t kMostNormBlocks = 32;
 constexpr uint32_t kMostCols = 16384;  // so that a tile is at most a round
@@ -29,9 +30,15 @@ constexpr uint32_t kMostCols = 16384;  // so that a tile is at most a round
 // The warps that multiply.
 __device__ inline void meet() { asm volatile("bar.sync 1, %0;" ::"n"(kMultiplyThreads) : "memory"); }
 
+// What products leave: for each row a part of each super-block.
 struct LinearScratch {
-    float part[2][kRoundUnits * kTileRows];
+    alignas(16) float part[2][kRoundParts];
 };
+// Floats of a row, so that it is read by fours and neither rows nor super-blocks meet a bank twice.
+__device__ inline uint32_t row_parts(uint32_t super_blocks) { return (super_blocks + 3) / 4 * 4 + 4; }
+
+// The compiler keeps this, rather than find it again each time it is used.
+__device__ inline void hold(uint32_t& x) { asm volatile("" : "+r"(x)); }
 
 __device__ inline uint4 load_shared(uint32_t address) {
     uint4 x;
@@ -40,6 +47,10 @@ __device__ inline uint4 load_shared(uint32_t address) {
                  : "r"(address)
                  : "memory");
     return x;
+}
+
+__device__ inline void store_shared(uint32_t address, float x) {
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(x) : "memory");
 }
 
 // Where lane 8 p + g finds what is its own: groups 2 p and 2 p + 1 of rows g and g + 8. Of each group's columns it
@@ -53,8 +64,9 @@ __device__ inline TilePlace tile_place(const uint32_t* q) {
     const uint32_t pair = threadIdx.x % 32 / 8;
     const uint32_t g = threadIdx.x % 8;
     TilePlace place = {g * 64 + g / 2 * 16, shared_address(q) + g / 2 * 64 + (pair ^ g / 4) * 16, g * 16 + pair * 4};
-    // Held, not found again for every tile.
-    asm volatile("" : "+r"(place.weights), "+r"(place.activations), "+r"(place.scales));
+    hold(place.weights);
+    hold(place.activations);
+    hold(place.scales);
     return place;
 }
 
@@ -64,7 +76,7 @@ struct Worker {
     uint32_t* q;       // activations, from a multiple of kSuperBlock bytes on: for records [group][digit][8] words, for
                        // tiles as keep_super_block says
     float* scale;      // [super-block], or of A32P [group]
-    float* block_sum;  // [kMostNormBlocks]
+    float* block_sum;  // [kMostNormBlocks], zeros beyond the last
     LinearScratch* scratch;
     uint32_t* fault;     // the block's
     Ring ring;           // the warp's
@@ -156,27 +168,41 @@ __device__ inline uint32_t scales_of(const Inputs& in) {
 // Values of one super-block, value j of a lane of group j.
 template <bool kOneFirst>
 __device__ inline void fetch_super_block(const Inputs& in, uint32_t sb, uint32_t lane, float (&x)[8]) {
-    const uint32_t at = sb * kSuperBlock + lane;
+    const uint64_t* const from = in.from + sb * kSuperBlock + lane;
+    const uint32_t left = in.n - min(in.n, sb * kSuperBlock + lane);
     uint32_t bits[8];
     fetch<kOneFirst>(
-        in.tag, [&](uint32_t j) { return at + j * kGroup < in.n ? in.from + at + j * kGroup : nullptr; }, bits);
+        in.tag, [&](uint32_t j) { return j * kGroup < left ? from + j * kGroup : nullptr; }, bits);
 #pragma unroll
     for (uint32_t j = 0; j < 8; ++j) x[j] = __uint_as_float(bits[j]);
+}
+
+// RMSNorm's factor, as the other kernels' norm_factor; the width's inverse is known.
+__device__ inline float norm_factor(const float* block_sum, uint32_t blocks, float inverse_width, float eps,
+                                    bool& finite) {
+    float sum = 0.0F;
+#pragma unroll 2
+    for (uint32_t block = 0; block < blocks; block += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(block_sum + block);
+        sum = __fadd_rn(__fadd_rn(__fadd_rn(__fadd_rn(sum, four.x), four.y), four.z), four.w);
+    }
+    finite = magnitude_bits(sum) < kInfinityBits;
+    return __fdiv_rn(1.0F, __fsqrt_rn(__fmaf_rn(sum, inverse_width, eps)));
 }
 
 // Every block makes all activations for itself, a warp every sixteenth super-block. What a warp has of more than one is
 // fetched again, rather than that two are held: what a block runs once a layer had better be short, or it comes from
 // memory each time.
-__device__ inline void make_activations(const Worker& w, const Inputs& in, float eps) {
+__device__ inline void make_activations(const Worker& w, const Inputs& in, float inverse_width, float eps) {
     const uint32_t blocks = super_blocks_of(in.n);
     const bool again = blocks > kMultipliers;
     float x[8], factor_of[8];
     const auto hold_factors = [&](uint32_t sb) {
+        if (in.weight == nullptr) return;
+        const uint32_t first = sb * kSuperBlock + w.lane;
+        const uint32_t left = in.n - min(in.n, first);
 #pragma unroll
-        for (uint32_t j = 0; j < 8; ++j) {
-            const uint32_t i = sb * kSuperBlock + w.lane + j * kGroup;
-            factor_of[j] = in.weight != nullptr && i < in.n ? in.weight[i] : 0.0F;
-        }
+        for (uint32_t j = 0; j < 8; ++j) factor_of[j] = j * kGroup < left ? in.weight[first + j * kGroup] : 0.0F;
     };
     hold_factors(w.warp);
 #pragma unroll 1
@@ -188,7 +214,7 @@ __device__ inline void make_activations(const Worker& w, const Inputs& in, float
     }
     meet();  // nobody uses the activations before these any more
     bool finite = true;
-    const float factor = in.weight != nullptr ? norm_factor(w.block_sum, in.n, eps, finite) : 0.0F;
+    const float factor = in.weight != nullptr ? norm_factor(w.block_sum, blocks, inverse_width, eps, finite) : 0.0F;
 #pragma unroll 1
     for (uint32_t sb = w.warp; sb < blocks; sb += kMultipliers) {
         if (again) {
@@ -310,58 +336,74 @@ __device__ float2 multiply_tile(const Worker& w, const uint8_t* weights, const u
     return {acc[0], acc[1]};
 }
 
-// Sums of two rows over their super-blocks, from the parts of a round.
-__device__ inline float2 join_parts(const Worker& w, ActivationKind kind, const float* first, const float* second,
-                                    uint32_t super_blocks) {
-    float2 acc = {0.0F, 0.0F};
-#pragma unroll 4
-    for (uint32_t sb = 0; sb < super_blocks; ++sb) {
-        const float a = first[sb * kTileRows];
-        const float b = second[sb * kTileRows];
-        if (kind == ActivationKind::kA32P) {
-            acc = {__fadd_rn(acc.x, a), __fadd_rn(acc.y, b)};
-        } else {
-            acc = {__fmaf_rn(a, w.scale[sb], acc.x), __fmaf_rn(b, w.scale[sb], acc.y)};
-        }
+// A row's sum over its super-blocks, from its parts.
+__device__ inline float join_parts(const Worker& w, ActivationKind kind, const float* parts, uint32_t super_blocks) {
+    float sum = 0.0F;
+    const auto add = [&](float part, float scale) {
+        sum = kind == ActivationKind::kA32P ? __fadd_rn(sum, part) : __fmaf_rn(part, scale, sum);
+    };
+    uint32_t sb = 0;
+#pragma unroll 2
+    for (; sb + 4 <= super_blocks; sb += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(parts + sb);
+        const float4 scale = *reinterpret_cast<const float4*>(w.scale + sb);
+        add(four.x, scale.x);
+        add(four.y, scale.y);
+        add(four.z, scale.z);
+        add(four.w, scale.w);
     }
-    return acc;
+#pragma unroll 1
+    for (; sb < super_blocks; ++sb) add(parts[sb], w.scale[sb]);
+    return sum;
 }
 
 // One round: `tiles` tiles as they come out of the rings, kUnits super-blocks a stage. A warp has a super-block of
-// every stage of its ring, or of every second or fourth: body(number of the tile and super-block among the round's,
-// super-block, stage, its place in the stage).
+// every stage of its ring, or of every second or fourth: body(tile among the round's, super-block, stage, its place in
+// the stage).
 template <uint32_t kUnits, class Body>
 __device__ void take_stages(Worker& w, uint32_t tiles, uint32_t super_blocks, const Body& body) {
     static_assert(kRingWarps % kUnits == 0);
-    const uint32_t tile_stages = (super_blocks + kUnits - 1) / kUnits;
-    const uint32_t stages = tiles * tile_stages;
+    uint32_t tile_stages = (super_blocks + kUnits - 1) / kUnits;
+    uint32_t stages = tiles * tile_stages;
+    uint32_t i = w.warp % kUnits;  // the warp's place in a stage
+    hold(tile_stages);
+    hold(stages);
+    hold(i);
     const uint32_t ring = w.warp / kRingWarps;
     const uint32_t first = (w.stage + ring) % kRings;
     w.stage += stages;
+    static_assert(kRings == 2);
+    const uint32_t step_tiles = tile_stages == 1 ? 2 : tile_stages == 2 ? 1 : 0;
+    const uint32_t step_parts = tile_stages > 2 ? 2 : 0;
     uint32_t tile = first < tile_stages ? 0 : 1;
     uint32_t part_of_tile = first - tile * tile_stages;
     for (uint32_t s = first; s < stages; s += kRings) {
         const uint8_t* stage = w.ring.wait();
-        const uint32_t i = w.warp % kUnits;
         const uint32_t sb = part_of_tile * kUnits + i;
         const bool mine = s / kRings % (kRingWarps / kUnits) == w.warp % kRingWarps / kUnits;
-        if (mine && sb < super_blocks) body(tile * super_blocks + sb, sb, stage, i);
+        if (mine && sb < super_blocks) body(tile, sb, stage, i);
         w.ring.leave();
-        for (part_of_tile += kRings; part_of_tile >= tile_stages; part_of_tile -= tile_stages) ++tile;
+        tile += step_tiles;
+        part_of_tile += step_parts;
+        if (part_of_tile >= tile_stages) part_of_tile -= tile_stages, ++tile;
     }
 }
 
 // A round of tiles, their parts into `part`.
 template <WeightType kType>
 __device__ void multiply_tiles(Worker& w, uint32_t tiles, uint32_t super_blocks, float* part) {
+    uint32_t stride = row_parts(super_blocks);
+    uint32_t lane_part = shared_address(part + w.lane % 8 * stride);
+    hold(stride);
+    hold(lane_part);
     take_stages<stage_units(8 * tile_bytes(kType))>(
-        w, tiles, super_blocks, [&](uint32_t number, uint32_t sb, const uint8_t* stage, uint32_t i) {
+        w, tiles, super_blocks, [&](uint32_t tile, uint32_t sb, const uint8_t* stage, uint32_t i) {
             const uint8_t* scales = stage + kStageWeights + i * kScaleRow * sizeof(uint16_t);
             const float2 t = multiply_tile<kType>(w, stage + i * 8 * tile_bytes(kType), scales, sb);
             if (w.lane < 24) return;
-            float* to = part + number * kTileRows + w.lane % 8;
-            to[0] = t.x;
-            to[8] = t.y;
+            const uint32_t to = lane_part + (tile * kTileRows * stride + sb) * sizeof(float);
+            store_shared(to, t.x);
+            store_shared(to + 8 * sizeof(float) * stride, t.y);
         });
 }
 
@@ -369,8 +411,9 @@ __device__ void multiply_tiles(Worker& w, uint32_t tiles, uint32_t super_blocks,
 template <WeightType kType, ActivationKind kKind>
 __device__ void multiply_records(Worker& w, uint32_t tiles, uint32_t super_blocks, float* part) {
     const uint32_t* q = w.q + w.lane / 4 % kDigits<kKind> * 8 + w.lane % 4;
+    const uint32_t stride = row_parts(super_blocks);
     take_stages<stage_units(record_size(kType))>(
-        w, tiles, super_blocks, [&](uint32_t number, uint32_t sb, const uint8_t* stage, uint32_t i) {
+        w, tiles, super_blocks, [&](uint32_t tile, uint32_t sb, const uint8_t* stage, uint32_t i) {
             const Record<kType>* const record[1] = {reinterpret_cast<const Record<kType>*>(stage) + i};
             const auto columns = [&](uint32_t j, uint32_t) {
                 const uint32_t* group = q + (sb * 8 + j) * kDigits<kKind> * 8;
@@ -379,9 +422,9 @@ __device__ void multiply_records(Worker& w, uint32_t tiles, uint32_t super_block
             Partials<kKind, 1, 1> t;
             multiply<kType, kKind, 1, 1>(record, columns, t);
             if (w.lane % 4 != 0) return;
-            float* to = part + number * kTileRows + w.lane / 4;
+            float* to = part + (tile * kTileRows + w.lane / 4) * stride + sb;
             to[0] = t[0][0][0];
-            to[8] = t[0][0][kLaneOutputs<kKind> / 2];
+            to[8 * stride] = t[0][0][kLaneOutputs<kKind> / 2];
         });
 }
 

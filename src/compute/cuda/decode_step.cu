@@ -1,6 +1,6 @@
 // The persistent kernel of decode_step.h. Of each block, sixteen warps walk through the decoder, one lane of another
-// keeps weights coming, and a third does what one warp somewhere does for all blocks: it merges what attention leaves,
-// quantises SILU(gate) · up, and at last tells the host what is done.
+// keeps weights coming, and a third finds out what attention has to do, does what one warp somewhere does for all
+// blocks (it merges what attention leaves, and quantises SILU(gate) · up), and at last tells the host what is done.
 //
 // A layer has seven places where blocks wait for each other's words: the residual before its norms (twice), q, k and v,
 // the parts of attention, the merged heads, SILU(gate) · up and its activations. What lies between two of them every
@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "compute/cuda/decode_attention.cuh"
+#include "compute/cuda/decode_notes.cuh"
 #include "compute/cuda/embed.cuh"
 
 namespace driftwood::compute::cuda {
@@ -41,7 +42,7 @@ struct StepShared {
         LinearScratch linear;
         AttentionScratch<kHeadDim> attention;
     } scratch;
-    float block_sum[kMostNormBlocks];
+    alignas(16) float block_sum[kMostNormBlocks];
     float own[kMostOwnRows];
     ChunkUnit unit[kMostChunkUnits];
     Angles<kHeadDim / 64> angles[32];
@@ -69,8 +70,9 @@ __device__ PhaseShare find_share(const DecodeStep& args, Phase phase) {
     const uint32_t matrices = phase == Phase::kPair ? 2 : 1;
     const StepShare share = share_of(tiles_of(rows));
     const uint32_t super_blocks = super_blocks_of(cols);
+    const uint32_t most_tiles = min(kRoundUnits / super_blocks, kRoundParts / (kTileRows * row_parts(super_blocks)));
     return {share.begin * kTileRows, (share.end - share.begin) * matrices, super_blocks,
-            kRoundUnits / super_blocks / matrices * matrices};
+            most_tiles / matrices * matrices};
 }
 
 // What a block walks through: four phases a layer, and the last.
@@ -105,44 +107,6 @@ __device__ void fetch_weights(const DecodeStep& args, const StepLayer* layers, c
             ring.send<!are_tiles(kTypes)>(*matrix, tile, policy);
         }
     }
-}
-
-// ---- the warp that tells the host
-
-// Of a warp, logits that it has written: they are there, for the host too, before they are counted.
-__device__ void count_written(uint32_t* written, bool wrote) {
-    if (wrote) asm volatile("fence.acq_rel.sys;" ::: "memory");
-    __syncwarp();
-    if (threadIdx.x % 32 != 0) return;
-    asm volatile("red.release.cta.shared.add.u32 [%0], 1;" ::"r"(shared_address(written)) : "memory");
-}
-
-__device__ void write_note(const DecodeStep& args, uint32_t tiles) {
-    asm volatile("fence.acq_rel.sys;" ::: "memory");
-    asm volatile("st.relaxed.sys.global.b64 [%0], %1;" ::"l"(&args.note[blockIdx.x].word),
-                 "l"(static_cast<uint64_t>(args.step) << 32 | tiles)
-                 : "memory");
-}
-
-// Warps count a round of logits when the next one is there and what they wrote has had time to arrive, and the last
-// one at their end. The warps meet between two counts, so that none is counted twice before all are once.
-__device__ void tell_host(const DecodeStep& args, const uint32_t* written, const uint32_t* fault,
-                          const PhaseShare& output) {
-    const uint32_t tiles = args.with_logits ? output.tiles : 0;
-    const uint32_t rounds = args.in_rounds ? max((tiles + output.round_tiles - 1) / output.round_tiles, 1U) : 1;
-    for (uint32_t told = 0; told < rounds;) {
-        uint32_t count = 0;
-        asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(count) : "r"(shared_address(written)) : "memory");
-        const uint32_t done = count / kMultipliers;
-        if (done == told) {
-            __nanosleep(200);
-            continue;
-        }
-        told = done;
-        if (told < rounds) write_note(args, told * output.round_tiles);
-    }
-    args.note[blockIdx.x].fault = *fault;
-    write_note(args, tiles | kStepDone);
 }
 
 // ---- the walk
@@ -254,11 +218,13 @@ __device__ void emit_row(const Worker& w, const DecodeStep& args, const PhaseInL
 template <uint32_t kHeadDim, StepTypes kTypes>
 __device__ void run_phase(Worker& w, const DecodeStep& args, const StepLayer* layers, uint32_t index, Phase phase,
                           StepShared<kHeadDim>& shared) {
+    const PhaseShare share = shared.phase[static_cast<uint32_t>(phase)];
+    if (share.tiles == 0) return;  // nobody would wait until the block has read what it has no use for
     const PhaseInLayer plan = phase_in_layer<kTypes>(args, layers, index, phase);
     if (phase == Phase::kDown) {
         take_activations(w, plan.in);
     } else {
-        make_activations(w, plan.in, args.eps);
+        make_activations(w, plan.in, args.inverse_width, args.eps);
     }
     if (phase == Phase::kWo || phase == Phase::kDown) {
         const float* norm = phase == Phase::kWo        ? layers[index].ffn_norm
@@ -266,28 +232,31 @@ __device__ void run_phase(Worker& w, const DecodeStep& args, const StepLayer* la
                                                        : layers[index + 1].attn_norm;
         prefetch_norm(norm, args.d_model);
     }
-    const PhaseShare share = shared.phase[static_cast<uint32_t>(phase)];
     const uint32_t pair = phase == Phase::kPair ? 1 : 0;
     const auto matrix_of = [&](uint32_t first, uint32_t& count) -> const TiledMatrix& {
         if (kTypes != StepTypes::kAny || phase != Phase::kQkv) return *plan.matrix;
         return matrix_of_qkv(args, layers[index], share.first_row / kTileRows + first, count);
     };
-    multiply_phase<kTypes>(w, share.tiles, share.super_blocks, share.round_tiles, matrix_of,
-                           [&](uint32_t first, uint32_t tiles, const float* part) {
-                               if (phase == Phase::kOutput && first > 0 && args.in_rounds) {
-                                   count_written(&shared.written, threadIdx.x < share.round_tiles * kTileRows);
-                               }
-                               const uint32_t first_row = (first >> pair) * kTileRows;
-                               const uint32_t tile_parts = share.super_blocks * kTileRows;
+    multiply_phase<kTypes>(
+        w, share.tiles, share.super_blocks, share.round_tiles, matrix_of,
+        [&](uint32_t first, uint32_t tiles, const float* part) {
+            if (phase == Phase::kOutput && first > 0 && args.in_rounds) {
+                count_written(&shared.written, threadIdx.x < share.round_tiles * kTileRows);
+            }
+            const uint32_t first_row = share.first_row + (first >> pair) * kTileRows;
+            const uint32_t stride = row_parts(share.super_blocks);
 #pragma unroll 1
-                               for (uint32_t i = threadIdx.x; i < (tiles >> pair) * kTileRows; i += kMultiplyThreads) {
-                                   const float* parts = part + (i / kTileRows << pair) * tile_parts + i % kTileRows;
-                                   const float2 sums = join_parts(w, plan.in.kind, parts, parts + pair * tile_parts,
-                                                                  share.super_blocks);
-                                   emit_row(w, args, plan, phase, share.first_row + first_row + i, sums.x, sums.y,
-                                            &shared.own[(first_row + i) % kMostOwnRows]);
-                               }
-                           });
+            for (uint32_t i = threadIdx.x; i - w.lane < tiles * kTileRows; i += kMultiplyThreads) {
+                const bool mine = i < tiles * kTileRows;
+                const float sum = mine ? join_parts(w, plan.in.kind, part + i * stride, share.super_blocks) : 0.0F;
+                // A tile of gate has its tile of up beside it.
+                const float up = __shfl_down_sync(kAllLanes, sum, kTileRows);
+                const uint32_t row = first_row + (pair == 0 ? i : i / 32 * kTileRows + w.lane);
+                if (mine && (pair == 0 || w.lane < kTileRows)) {
+                    emit_row(w, args, plan, phase, row, sum, up, &shared.own[(row - share.first_row) % kMostOwnRows]);
+                }
+            }
+        });
 }
 
 template <uint32_t kHeadDim>
@@ -297,6 +266,30 @@ __device__ ChunkWalk<kHeadDim> chunk_walk(const DecodeStep& args, StepShared<kHe
             shared.group, warp / kGroupWarps,       warp % kGroupWarps};
 }
 
+// What attention needs to know of the step; the table of blocks is in memory of the host, which is far away.
+template <uint32_t kHeadDim>
+__device__ void find_units(const DecodeStep& args, StepShared<kHeadDim>& shared) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t all_units = (args.position / kBlockTokens + 1) * args.kv_heads;
+    const uint32_t units = (all_units + gridDim.x - 1 - blockIdx.x) / gridDim.x;
+    for (uint32_t i = lane; i < units; i += 32) {
+        const uint32_t unit = blockIdx.x + i * gridDim.x;
+        const uint32_t chunk = unit / args.kv_heads;
+        const uint32_t kv_head = unit % args.kv_heads;
+        shared.unit[i] = {args.block[chunk] + kv_head * kHeadBytes<kHeadDim>, chunk, kv_head};
+    }
+    shared.angles[lane] = load_angles<kHeadDim / 64>(args.cosine, args.sine, kHeadDim / 2, args.position);
+    if (lane == 0) {
+        shared.units = units;
+        shared.group = args.heads / args.kv_heads;
+    }
+}
+
+// One warp tells those that multiply that it has found the units.
+constexpr uint32_t kUnitThreads = kMultiplyThreads + 32;
+__device__ inline void units_found() { asm volatile("bar.arrive 4, %0;" ::"n"(kUnitThreads) : "memory"); }
+__device__ inline void wait_for_units() { asm volatile("bar.sync 4, %0;" ::"n"(kUnitThreads) : "memory"); }
+
 template <uint32_t kHeadDim, StepTypes kTypes>
 __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const StepLayer* layers, float* scale,
                      uint32_t* q, const Ring& ring) {
@@ -304,27 +297,12 @@ __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const
     Worker w{warp, threadIdx.x % 32, q, scale, shared.block_sum, &shared.scratch.linear, &shared.fault, ring};
     w.ring.slot = warp / kRingWarps;
     w.place = tile_place(q);
-    const uint32_t all_units = (args.position / kBlockTokens + 1) * args.kv_heads;
-    const uint32_t units = (all_units + gridDim.x - 1 - blockIdx.x) / gridDim.x;
-    for (uint32_t i = threadIdx.x; i < units; i += kMultiplyThreads) {
-        const uint32_t unit = blockIdx.x + i * gridDim.x;
-        const uint32_t chunk = unit / args.kv_heads;
-        const uint32_t kv_head = unit % args.kv_heads;
-        shared.unit[i] = {args.block[chunk] + kv_head * kHeadBytes<kHeadDim>, chunk, kv_head};
-    }
-    if (warp == 0) {
-        shared.units = units;
-        shared.group = args.heads / args.kv_heads;
-        shared.angles[w.lane] = load_angles<kHeadDim / 64>(args.cosine, args.sine, kHeadDim / 2, args.position);
-    }
     const StepShare own = share_of(tiles_of(args.d_model));
     for (uint32_t i = threadIdx.x; i < (own.end - own.begin) * kTileRows; i += kMultiplyThreads) {
         const uint32_t col = own.begin * kTileRows + i;
         shared.own[i] = embedding_value<kTypes>(args, col);
         publish(args.exchange.residual + col, shared.own[i], args.tag - 1);
     }
-    meet();
-    chunk_walk(args, shared).load(warp / kGroupWarps, 0);
     const uint32_t phases = phases_of(args);
     for (uint32_t i = 0; i < phases; ++i) {
         const uint32_t layer = i / 4;
@@ -334,6 +312,10 @@ __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const
             chunk_walk(args, shared).attend(w, layer, args.tag + layer);
         }
         run_phase<kHeadDim, kTypes>(w, args, layers, layer, phase, shared);
+        if (i == 0) {
+            wait_for_units();
+            chunk_walk(args, shared).load(warp / kGroupWarps, 0);
+        }
     }
     meet();
     count_written(&shared.written, args.with_logits);
@@ -370,6 +352,7 @@ __global__ void __launch_bounds__(kStepThreads, 1)
         shared.fault = kNoFault;
         shared.written = 0;
     }
+    if (threadIdx.x < kMostNormBlocks) shared.block_sum[threadIdx.x] = 0.0F;
     if (threadIdx.x < kPhases) shared.phase[threadIdx.x] = find_share(args, static_cast<Phase>(threadIdx.x));
     __syncthreads();
     const uint32_t warp = threadIdx.x / 32;
@@ -378,9 +361,12 @@ __global__ void __launch_bounds__(kStepThreads, 1)
     } else if (threadIdx.x == kFetchWarp * 32) {
         fetch_weights<kTypes>(args, layers, shared.phase, ring);
     } else if (warp == kNoteWarp) {
+        find_units(args, shared);
+        units_found();
         serve_blocks<kTypes>(args, layers, shared);
         if (threadIdx.x % 32 == 0) {
-            tell_host(args, &shared.written, &shared.fault, shared.phase[static_cast<uint32_t>(Phase::kOutput)]);
+            const PhaseShare& output = shared.phase[static_cast<uint32_t>(Phase::kOutput)];
+            tell_host(args, &shared.written, &shared.fault, args.with_logits ? output.tiles : 0, output.round_tiles);
         }
     }
 }

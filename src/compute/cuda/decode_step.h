@@ -49,7 +49,7 @@ struct DecodeStep {
     TiledMatrix embedding, output;
     const float* output_norm = nullptr;
     uint32_t layers = 0, d_model = 0, heads = 0, kv_heads = 0, head_dim = 0, d_ff = 0;
-    float eps = 0.0F, query_scale = 0.0F;
+    float inverse_width = 0.0F, eps = 0.0F, query_scale = 0.0F;  // 1 / d_model
     RopePairs pairs = RopePairs::kAdjacent;
     const float* cosine = nullptr;  // [positions, head_dim / 2]
     const float* sine = nullptr;

@@ -40,6 +40,7 @@ Result<std::unique_ptr<SingleDecode>> SingleDecode::create(const DecoderSpec& sp
     args.kv_heads = spec.kv_heads;
     args.head_dim = spec.head_dim;
     args.d_ff = spec.d_ff;
+    args.inverse_width = 1.0F / static_cast<float>(spec.d_model);
     args.eps = spec.norm_eps;
     args.query_scale = score_scale(spec.head_dim);
     args.pairs = spec.rope_pairs;
