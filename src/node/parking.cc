@@ -1,17 +1,29 @@
 #include "node/parking.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 
 #include "base/check.h"
+#include "file/atomic_file.h"
 
 namespace driftwood::node {
 
 namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kDirectoryPrefix = "parked-";
+constexpr std::string_view kImageSuffix = ".actor";
+constexpr std::string_view kKeptSuffix = ".kept.actor";
 
 std::filesystem::path default_directory() {
     const char* cache = std::getenv("XDG_CACHE_HOME");
@@ -20,6 +32,42 @@ std::filesystem::path default_directory() {
     if (home != nullptr && *home == '/') return std::filesystem::path(home) / ".cache" / "driftwood" / "parked";
     std::error_code none;
     return std::filesystem::temp_directory_path(none) / "driftwood-parked";
+}
+
+// The directory, locked for as long as it is open, so that others see that its process lives; invalid where somebody
+// else has it.
+file::Fd lock_directory(const std::string& path) {
+    file::Fd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat opened {
+    }, named{};
+    if (!fd.valid() || flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || fstat(fd.get(), &opened) != 0 ||
+        stat(path.c_str(), &named) != 0 || opened.st_ino != named.st_ino || opened.st_uid != geteuid()) {
+        return {};
+    }
+    return fd;
+}
+
+// An image that goes with its process: not one that was kept.
+bool is_transient(const std::string& name) {
+    if (name.starts_with(file::kTemporaryPrefix)) return true;
+    const size_t digits = name.find_first_not_of("0123456789");
+    return digits != 0 && digits != std::string::npos && name.substr(digits) == kImageSuffix;
+}
+
+// Removes what processes left that were killed.
+void remove_abandoned(const fs::path& parent) {
+    std::error_code ignored;
+    for (const fs::directory_entry& entry : fs::directory_iterator(parent, ignored)) {
+        if (!entry.path().filename().string().starts_with(kDirectoryPrefix)) continue;
+        const file::Fd ours = lock_directory(entry.path().string());
+        if (!ours.valid()) continue;
+        std::vector<fs::path> images;
+        for (const fs::directory_entry& file : fs::directory_iterator(entry.path(), ignored)) {
+            if (is_transient(file.path().filename().string())) images.push_back(file.path());
+        }
+        for (const fs::path& image : images) fs::remove(image, ignored);
+        fs::remove(entry.path(), ignored);  // fails where an image was kept
+    }
 }
 
 }  // namespace
@@ -33,9 +81,16 @@ Result<ParkingDirectory> ParkingDirectory::create(const std::string& option) {
     std::error_code problem;
     std::filesystem::create_directories(parent, problem);
     if (problem) return failed(problem.message());
-    std::string path = (parent / "XXXXXX").string();
-    if (mkdtemp(path.data()) == nullptr) return failed(std::strerror(errno));
-    return ParkingDirectory(std::move(path));
+    remove_abandoned(parent);
+    constexpr int kAttempts = 10;  // another process may take a new directory for an abandoned one
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+        std::string path = (parent / (std::string(kDirectoryPrefix) + "XXXXXX")).string();
+        if (mkdtemp(path.data()) == nullptr) return failed(std::strerror(errno));
+        file::Fd lock = lock_directory(path);
+        if (lock.valid()) return ParkingDirectory(std::move(path), std::move(lock));
+        fs::remove(path, problem);
+    }
+    return failed("cannot be locked (flock)");
 }
 
 ParkingDirectory::~ParkingDirectory() {
@@ -73,7 +128,10 @@ void Parking::forget(uint64_t key) {
 std::string Parking::keep(uint64_t key) {
     CHECK(has(key));
     parked_.erase(key);
-    return path(key);
+    const std::string kept = directory_ + "/" + std::to_string(key) + std::string(kKeptSuffix);
+    std::error_code failed;
+    fs::rename(path(key), kept, failed);
+    return failed ? path(key) : kept;
 }
 
 }  // namespace driftwood::node

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/ports.h"
+#include "file/fd.h"
 #include "node/node.h"
 
 namespace driftwood::node {
@@ -23,20 +24,23 @@ struct ParkingPolicy {
     std::optional<uint64_t> memory_bytes;  // who has waited longest, while guests' memory and KV take more than this
 };
 
-// A directory for one process's images, gone with it.
+// A directory for one process's images, gone with it. It is locked while the process lives: what one leaves that was
+// killed goes when the next one makes a directory beside it.
 class ParkingDirectory {
   public:
     // A new one, private to this user, in the directory of that name, or with "auto" in ~/.cache/driftwood/parked
     // ($XDG_CACHE_HOME if set). Both are made if they are not there.
     static Result<ParkingDirectory> create(const std::string& option);
-    ParkingDirectory(ParkingDirectory&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+    ParkingDirectory(ParkingDirectory&& other) noexcept
+        : path_(std::exchange(other.path_, {})), lock_(std::move(other.lock_)) {}
     ParkingDirectory& operator=(ParkingDirectory&&) = delete;
     ~ParkingDirectory();
     const std::string& path() const { return path_; }
 
   private:
-    explicit ParkingDirectory(std::string path) : path_(std::move(path)) {}
+    ParkingDirectory(std::string path, file::Fd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
     std::string path_;
+    file::Fd lock_;
 };
 
 class Parking {
@@ -57,8 +61,7 @@ class Parking {
     // The actor again; its image goes. On an error (kLimit: there is no room for its KV now) the image stays.
     Result<LiveActor> fetch(uint64_t key);
     void forget(uint64_t key);  // without its actor
-    // Of an actor that could not be fetched: the image outlives the Parking and its directory goes on with it. Its
-    // name.
+    // Of an actor that could not be fetched: the image outlives the Parking, and its directory too. Its name.
     std::string keep(uint64_t key);
     bool has(uint64_t key) const { return parked_.contains(key); }
     const ParkingPolicy& policy() const { return policy_; }

@@ -2,6 +2,8 @@
 #include "node/parking.h"
 
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "node/scheduler_test.h"
 
@@ -148,6 +150,39 @@ TEST(ParkingTest, its_directory_is_private_and_goes_with_it) {
     const auto none = ParkingDirectory::create("/dev/null/parked");
     ASSERT_FALSE(none.ok());
     EXPECT_NE(none.error().message.find("/dev/null/parked"), std::string::npos);
+}
+
+TEST(ParkingTest, what_a_killed_process_left_goes_and_what_others_have_or_kept_stays) {
+    const file::TestDirectory directory;
+    const std::vector<uint8_t> kImage = {1};
+    const auto living = ParkingDirectory::create(directory.path()).value();
+    file::write_all(living.path() + "/1.actor", kImage);
+    int names[2];
+    ASSERT_EQ(pipe(names), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        const auto killed = ParkingDirectory::create(directory.path()).value();
+        for (const char* name : {"/1.actor", "/23.actor", "/.driftwood-x.tmp", "/4.kept.actor"}) {
+            file::write_all(killed.path() + name, kImage);
+        }
+        const auto empty = ParkingDirectory::create(directory.path()).value();
+        const bool told = write(names[1], killed.path().data(), killed.path().size()) > 0;
+        _exit(told ? 0 : 1);  // nobody's destructor runs
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+    std::string killed(1000, 0);
+    killed.resize(static_cast<size_t>(std::max<ssize_t>(0, read(names[0], killed.data(), killed.size()))));
+    for (const int fd : names) close(fd);
+    ASSERT_TRUE(std::filesystem::exists(killed + "/23.actor"));
+    const auto next = ParkingDirectory::create(directory.path()).value();
+    EXPECT_TRUE(std::filesystem::exists(living.path() + "/1.actor"));
+    const std::filesystem::directory_iterator left(killed), all(directory.path());
+    EXPECT_EQ(std::distance(begin(left), end(left)), 1);
+    EXPECT_TRUE(std::filesystem::exists(killed + "/4.kept.actor"));
+    EXPECT_EQ(std::distance(begin(all), end(all)), 3);  // the living one, the next one and what was kept
+    std::filesystem::remove(living.path() + "/1.actor");
 }
 
 }  // namespace
