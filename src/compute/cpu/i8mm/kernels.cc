@@ -1,53 +1,27 @@
 #include "compute/cpu/i8mm/i8mm.h"
 #include "compute/cpu/neon/neon.h"
+#include "compute/cpu/tiles_table.h"
 
 namespace driftwood::compute::i8mm {
 
 namespace {
 
-// From here on a tile is full. With fewer tokens it takes as many instructions, and SDOT hardly more.
-constexpr uint32_t kManyTokens = 4;
-
-LinearKernel tiles_kernel(WeightType type, ActivationKind kind) {
-    if (type == WeightType::kW16) return kind == ActivationKind::kA16 ? linear_w16 : nullptr;
-    const LinearKernel kernel = groups_kernel(type, kind);
-    return kernel != nullptr ? kernel : super_blocks_kernel(type, kind);
-}
-
-template <WeightType kType, ActivationKind kKind>
-void linear(const Linear& args, uint32_t row_begin, uint32_t row_end) {
-    static const LinearKernel kMany = tiles_kernel(kType, kKind);
-    static const LinearKernel kFew = neon::kernels().linear[static_cast<uint32_t>(kType)][static_cast<uint32_t>(kKind)];
-    (args.tokens < kManyTokens ? kFew : kMany)(args, row_begin, row_end);
-}
-
-// For the two kinds of activations that a type takes, which may be the same.
-template <WeightType kType, ActivationKind kNarrow = ActivationKind::kA256>
-void set(Kernels& table) {
-    constexpr auto kIndex = static_cast<uint32_t>(kType);
-    table.linear[kIndex][static_cast<uint32_t>(kNarrow)] = linear<kType, kNarrow>;
-    table.linear[kIndex][static_cast<uint32_t>(ActivationKind::kA16)] = linear<kType, ActivationKind::kA16>;
-}
+struct Isa {
+    static constexpr const char* kName = "i8mm";
+    // From here on a tile is full. With fewer tokens it takes as many instructions, and SDOT hardly more.
+    static constexpr uint32_t kManyTokens = 4;
+    static LinearKernel tiles(WeightType type, ActivationKind kind) {
+        if (type == WeightType::kW16) return kind == ActivationKind::kA16 ? linear_w16 : nullptr;
+        const LinearKernel kernel = groups_kernel(type, kind);
+        return kernel != nullptr ? kernel : super_blocks_kernel(type, kind);
+    }
+    static const Kernels& others() { return neon::kernels(); }
+};
 
 }  // namespace
 
-// Compiled for the base instruction set: every engine list asks for this table, also where it cannot run.
 const Kernels& kernels() {
-    static const Kernels kTable = [] {
-        Kernels table = neon::kernels();
-        table.name = "i8mm";
-        set<WeightType::kW16, ActivationKind::kA16>(table);
-        set<WeightType::kQ8_0, ActivationKind::kA32P>(table);
-        set<WeightType::kQ4_0>(table);
-        set<WeightType::kQ4_1>(table);
-        set<WeightType::kQ5_0>(table);
-        set<WeightType::kQ5_1>(table);
-        set<WeightType::kQ4_K>(table);
-        set<WeightType::kQ5_K>(table);
-        set<WeightType::kQ6_K>(table);
-        set<WeightType::kQ4S>(table);
-        return table;
-    }();
+    static const Kernels kTable = table_with_tiles<Isa>();
     return kTable;
 }
 
