@@ -159,5 +159,30 @@ LinearKernel linear_of(ActivationKind kind) {
     return nullptr;
 }
 
+// The kernel of a pair of types, for weights whose groups of 32 have a float scale each; null for others.
+template <class Isa, template <class, WeightType, ActivationKind> class Layer>
+LinearKernel groups_of(WeightType type, ActivationKind kind) {
+    switch (type) {
+        case WeightType::kQ8_0: return linear_of<Isa, Layer, WeightType::kQ8_0, ActivationKind::kA32P>(kind);
+        case WeightType::kQ4_0: return linear_of<Isa, Layer, WeightType::kQ4_0>(kind);
+        case WeightType::kQ4_1: return linear_of<Isa, Layer, WeightType::kQ4_1>(kind);
+        case WeightType::kQ5_0: return linear_of<Isa, Layer, WeightType::kQ5_0>(kind);
+        case WeightType::kQ5_1: return linear_of<Isa, Layer, WeightType::kQ5_1>(kind);
+        default: return nullptr;
+    }
+}
+
+// As groups_of, for weights whose super-blocks have integer scales.
+template <class Isa, template <class, WeightType, ActivationKind> class Layer>
+LinearKernel super_blocks_of(WeightType type, ActivationKind kind) {
+    switch (type) {
+        case WeightType::kQ4_K: return linear_of<Isa, Layer, WeightType::kQ4_K>(kind);
+        case WeightType::kQ5_K: return linear_of<Isa, Layer, WeightType::kQ5_K>(kind);
+        case WeightType::kQ6_K: return linear_of<Isa, Layer, WeightType::kQ6_K>(kind);
+        case WeightType::kQ4S: return linear_of<Isa, Layer, WeightType::kQ4S>(kind);
+        default: return nullptr;
+    }
+}
+
 }  // namespace
 }  // namespace driftwood::compute

@@ -70,15 +70,6 @@ struct GroupTiles {
 
 }  // namespace
 
-LinearKernel groups_kernel(WeightType type, ActivationKind kind) {
-    switch (type) {
-        case WeightType::kQ8_0: return linear_of<Isa, GroupTiles, WeightType::kQ8_0, ActivationKind::kA32P>(kind);
-        case WeightType::kQ4_0: return linear_of<Isa, GroupTiles, WeightType::kQ4_0>(kind);
-        case WeightType::kQ4_1: return linear_of<Isa, GroupTiles, WeightType::kQ4_1>(kind);
-        case WeightType::kQ5_0: return linear_of<Isa, GroupTiles, WeightType::kQ5_0>(kind);
-        case WeightType::kQ5_1: return linear_of<Isa, GroupTiles, WeightType::kQ5_1>(kind);
-        default: return nullptr;
-    }
-}
+LinearKernel groups_kernel(WeightType type, ActivationKind kind) { return groups_of<Isa, GroupTiles>(type, kind); }
 
 }  // namespace driftwood::compute::i8mm

@@ -79,13 +79,7 @@ struct SuperBlockTiles {
 }  // namespace
 
 LinearKernel super_blocks_kernel(WeightType type, ActivationKind kind) {
-    switch (type) {
-        case WeightType::kQ4_K: return linear_of<Isa, SuperBlockTiles, WeightType::kQ4_K>(kind);
-        case WeightType::kQ5_K: return linear_of<Isa, SuperBlockTiles, WeightType::kQ5_K>(kind);
-        case WeightType::kQ6_K: return linear_of<Isa, SuperBlockTiles, WeightType::kQ6_K>(kind);
-        case WeightType::kQ4S: return linear_of<Isa, SuperBlockTiles, WeightType::kQ4S>(kind);
-        default: return nullptr;
-    }
+    return super_blocks_of<Isa, SuperBlockTiles>(type, kind);
 }
 
 }  // namespace driftwood::compute::i8mm
