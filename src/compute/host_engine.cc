@@ -6,6 +6,7 @@
 
 #include "compute/constants.h"
 #include "compute/reference/reference.h"
+#include "compute/row_buffer.h"
 
 namespace driftwood::compute {
 
@@ -28,9 +29,9 @@ struct HostEngine::Quantised {
     explicit Quantised(ActivationKind of) : kind(of) {}
 
     ActivationKind kind;
-    std::vector<int8_t> high, low;           // [rows, cols]; low for A16 only
-    std::vector<float> scale;                // [rows, groups]
-    std::vector<int32_t> high_sum, low_sum;  // [rows, cols / 16]
+    RowBuffer<int8_t> high, low;           // [rows, cols]; low for A16 only
+    RowBuffer<float> scale;                // [rows, groups]
+    RowBuffer<int32_t> high_sum, low_sum;  // [rows, cols / 16]
 
     size_t groups(size_t cols) const {
         const size_t group = kind == ActivationKind::kA32P ? kGroup : kSuperBlock;
@@ -58,16 +59,16 @@ struct HostEngine::Quantised {
 
 // One row per token of the pass; widths as in the spec.
 struct HostEngine::Buffers {
-    std::vector<float> residual;      // [rows, d_model]
-    std::vector<float> normed;        // [rows, d_model]
-    std::vector<float> delta;         // [rows, d_model] what a block adds to the residual
-    std::vector<float> q, k, v;       // [rows, heads * head_dim], [rows, kv_heads * head_dim] twice
-    std::vector<float> attended;      // [rows, heads * head_dim]
-    std::vector<float> gate, up;      // [rows, d_ff]
-    std::vector<float> cosine, sine;  // [rows, head_dim / 2]
-    std::vector<float> logits;        // [kLogitRows, vocab], when more than one row has logits
-    std::vector<int16_t> q16;         // [rows, heads * head_dim]
-    std::vector<float> cq;            // [rows, heads]
+    RowBuffer<float> residual;      // [rows, d_model]
+    RowBuffer<float> normed;        // [rows, d_model]
+    RowBuffer<float> delta;         // [rows, d_model] what a block adds to the residual
+    RowBuffer<float> q, k, v;       // [rows, heads * head_dim], [rows, kv_heads * head_dim] twice
+    RowBuffer<float> attended;      // [rows, heads * head_dim]
+    RowBuffer<float> gate, up;      // [rows, d_ff]
+    RowBuffer<float> cosine, sine;  // [rows, head_dim / 2]
+    RowBuffer<float> logits;        // [kLogitRows, vocab], when more than one row has logits
+    RowBuffer<int16_t> q16;         // [rows, heads * head_dim]
+    RowBuffer<float> cq;            // [rows, heads]
     Quantised quantised[kActivationKinds] = {Quantised(ActivationKind::kA32P), Quantised(ActivationKind::kA256),
                                              Quantised(ActivationKind::kA16)};
     std::vector<uint32_t> fault;  // [rows]: 0, or 1 + the first place that was not finite
