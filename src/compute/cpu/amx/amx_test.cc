@@ -9,6 +9,7 @@
 
 #include "compute/cpu/features.h"
 #include "compute/reference/reference.h"
+#include "compute/row_buffer.h"
 #include "compute/test_numbers.h"
 
 namespace driftwood::compute {
@@ -76,6 +77,35 @@ TEST_F(AmxTest, hostile_weights_over_emulated_tiles_give_the_bits_of_the_referen
             std::vector<float> activations(512 * 17, x);
             for (size_t i = 0; i < activations.size(); i += 256) activations[i] = 32639.0F;  // the scale is 1
             expect_same_product(pair, weights, 33, 512, activations);
+        }
+    }
+}
+
+// Results that lie so far apart that whole lines of them go past the caches.
+TEST_F(AmxTest, results_that_stream_have_the_bits_of_the_reference_wherever_they_begin) {
+    TestRandom random(44);
+    constexpr uint32_t kTokens = 37, kRows = 77, kCols = 512, kStride = 32768;
+    for (const LayerPair& pair :
+         {LayerPair{WeightType::kQ4_K, ActivationKind::kA256}, LayerPair{WeightType::kQ4S, ActivationKind::kA16},
+          LayerPair{WeightType::kQ8_0, ActivationKind::kA32P}}) {
+        const std::vector<uint8_t> weights = test_matrix(random, pair.type, kRows, kCols);
+        const Quantised x(reference::kernels(), pair.kind, hard_floats(random, kCols * kTokens, 0), kCols);
+        const LinearKernel reference =
+            reference::kernels().linear[static_cast<uint32_t>(pair.type)][static_cast<uint32_t>(pair.kind)];
+        const std::vector<float> want = product(reference, pair, weights, kRows, kCols, x, 0);
+        for (const uint32_t shift : {0U, 1U}) {  // of the results' beginning, in floats
+            for (const uint32_t cut : {0U, 15U, 32U}) {
+                RowBuffer<float> y(size_t{kTokens} * kStride + shift, -1.0F);
+                const Linear args{
+                    weights.data(), row_bytes(pair.type, kCols), kCols, kTokens, x.view(), y.data() + shift, kStride};
+                amx::tiles_kernel(pair.type, pair.kind)(args, 0, cut);
+                amx::tiles_kernel(pair.type, pair.kind)(args, cut, kRows);
+                for (uint32_t t = 0; t < kTokens; ++t) {
+                    const float* const row = args.y + size_t{t} * kStride;
+                    EXPECT_EQ(std::memcmp(row, &want[size_t{t} * kRows], kRows * sizeof(float)), 0) << t;
+                    EXPECT_EQ(row[kRows], -1.0F);
+                }
+            }
         }
     }
 }

@@ -81,6 +81,7 @@ struct Results {
     size_t from_stride;  // between tokens
     float* to;
     size_t to_stride;
+    bool streams;  // past the caches
 };
 
 // The sums of a place, and where what comes of them is added.
@@ -98,7 +99,18 @@ struct Tokens {
     uint32_t block;
     uint32_t values;  // of the super-block that are there
     bool last;        // super-block of a row
+    bool streams;     // results
 };
+
+// Whole lines of results go past the caches where there are more than those hold until somebody reads them: to write a
+// line there takes reading it first, and rows lie a power of two apart, where few lines find a place.
+inline constexpr size_t kStreamed = size_t{4} << 20;
+
+[[maybe_unused]] inline bool results_stream(const Linear& args, uint32_t row_begin) {
+    const auto first = reinterpret_cast<uintptr_t>(args.y + row_begin);
+    const bool lines = first % sizeof(__m512) == 0 && args.y_stride % kRows == 0;
+    return lines && size_t{args.tokens} * args.y_stride * sizeof(float) >= kStreamed;
+}
 
 // Rows of the matrix that are multiplied together, of which `count` are there, and what they have come to so far.
 struct Band {
@@ -117,11 +129,12 @@ alignas(64) inline constexpr float kNoResults[kRows] = {};
     const uint32_t row = band.row + k * kRows;
     float* const held = band.results[k][token];
     const bool whole = token + kTokens <= tokens.count && (k + 1) * kRows <= band.count;
-    Results results{held, kRows, held, kRows};
+    Results results{held, kRows, held, kRows, false};
     if (tokens.block == 0) results.from = kNoResults, results.from_stride = 0;
     if (tokens.last && whole) {
         results.to = args.y + size_t{tokens.first + token} * args.y_stride + row;
         results.to_stride = args.y_stride;
+        results.streams = tokens.streams;
     }
     return results;
 }
@@ -173,7 +186,8 @@ void multiply_rows(const Linear& args, uint32_t row_begin, uint32_t row_end, uin
     const uint32_t blocks = (args.cols + kSuperBlock - 1) / kSuperBlock;
     for (uint32_t b = 0; b < blocks; ++b) {
         const uint32_t left = args.cols - b * kSuperBlock;
-        const Tokens here{first, tokens, b, left < kSuperBlock ? left : kSuperBlock, b + 1 == blocks};
+        const uint32_t values = left < kSuperBlock ? left : kSuperBlock;
+        const Tokens here{first, tokens, b, values, b + 1 == blocks, results_stream(args, row_begin)};
         Work::pack(args, first, tokens, b, panel);
         for (uint32_t row = row_begin; row < row_end; row += kBandRows) {
             const uint32_t rows = row_end - row < kBandRows ? row_end - row : kBandRows;
@@ -202,6 +216,7 @@ void multiply_all(const Linear& args, uint32_t row_begin, uint32_t row_end) {
             multiply_rows<Work>(args, row, end, first, tokens);
         }
     }
+    _mm_sfence();  // what streams is there for whoever learns that the call is over
 }
 
 }  // namespace

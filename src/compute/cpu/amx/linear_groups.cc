@@ -84,7 +84,11 @@ struct GroupsWork {
             } else {
                 acc = _mm512_fmadd_ps(t[i], _mm512_set1_ps(scale[i]), acc);
             }
-            _mm512_storeu_ps(results.to + i * results.to_stride, acc);
+            if (results.streams) {
+                _mm512_stream_ps(results.to + i * results.to_stride, acc);
+            } else {
+                _mm512_storeu_ps(results.to + i * results.to_stride, acc);
+            }
         }
     }
 

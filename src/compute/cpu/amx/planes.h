@@ -200,7 +200,12 @@ struct PlanesWork {
                     f = _mm512_mul_ps(d, f);
                 }
                 const __m512 acc = _mm512_load_ps((kHeld ? to : from) + i * from_stride);
-                _mm512_storeu_ps(to + i * to_stride, _mm512_fmadd_ps(f, _mm512_set1_ps(scale[i]), acc));
+                const __m512 sum = _mm512_fmadd_ps(f, _mm512_set1_ps(scale[i]), acc);
+                if (!kHeld && back.results[k].streams) {
+                    _mm512_stream_ps(to + i * to_stride, sum);
+                } else {
+                    _mm512_storeu_ps(to + i * to_stride, sum);
+                }
             }
         }
     }
