@@ -78,41 +78,59 @@ __m512 exp2_lanes(__m512 x) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent));
 }
 
-// From scores to integer weights, and what merging the chunk needs. False outside the contract's range.
-bool weigh(const AttentionRow& row, const __m512 u[kQuarters], const float* vs, uint32_t visible, State& state) {
-    __mmask16 seen[kQuarters];
-    __m512 most_u = _mm512_set1_ps(-__builtin_inff());
+// From scores to integer weights, and what merging the chunk needs, for Rows rows at once: what one row does is a long
+// chain, of which the processor sees the next only if it stands beside it. A row outside the contract's range is not
+// finite from then on, and what it has here is never used.
+template <uint32_t Rows>
+void weigh(const Chunk& chunk, const __m512 (*u)[kQuarters], AttentionRow* rows, State* states) {
+    __mmask16 seen[Rows][kQuarters];
+    float m[Rows];
 #pragma GCC unroll 4
-    for (uint32_t i = 0; i < kQuarters; ++i) {
-        seen[i] = visible > i * kLanes ? lanes_left(i * kLanes, visible) : static_cast<__mmask16>(0);
-        most_u = _mm512_mask_max_ps(most_u, seen[i], most_u, u[i]);
+    for (uint32_t r = 0; r < Rows; ++r) {
+        const uint32_t visible = visible_in(chunk, rows[r]);
+        __m512 most_u = _mm512_set1_ps(-__builtin_inff());
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < kQuarters; ++i) {
+            seen[r][i] = visible > i * kLanes ? lanes_left(i * kLanes, visible) : static_cast<__mmask16>(0);
+            most_u = _mm512_mask_max_ps(most_u, seen[r][i], most_u, u[r][i]);
+        }
+        const float c = _mm512_reduce_max_ps(most_u) * rows[r].cq;
+        rows[r].finite &= __builtin_fabsf(c) < kRoundLimit;
+        m[r] = chunk_max(c);
     }
-    const float c = _mm512_reduce_max_ps(most_u) * row.cq;
-    if (!(__builtin_fabsf(c) < kRoundLimit)) return false;
-    const float m = chunk_max(c);
 
-    __m512 w[kQuarters];
-    __m512 most_w = _mm512_setzero_ps();
-    __m512i l = _mm512_setzero_si512();
+    __m512 w[Rows][kQuarters];
+    __m512i l[Rows];
+    uint32_t most_bits[Rows];
 #pragma GCC unroll 4
-    for (uint32_t i = 0; i < kQuarters; ++i) {
-        const __m512 x = _mm512_fmsub_ps(u[i], _mm512_set1_ps(row.cq), _mm512_set1_ps(m));
-        const __m512 p = _mm512_maskz_mov_ps(seen[i], exp2_lanes(_mm512_max_ps(x, _mm512_set1_ps(kScoreFloor))));
-        l = _mm512_add_epi32(l, round_int(_mm512_mul_ps(p, _mm512_set1_ps(kWeightScale))));
-        w[i] = _mm512_maskz_mul_ps(seen[i], p, _mm512_loadu_ps(vs + i * kLanes));
-        most_w = _mm512_max_ps(most_w, w[i]);
-    }
-    const uint32_t most_bits = bits_of(_mm512_reduce_max_ps(most_w));
-    if (most_bits >= kInfinityBits) return false;
-    const WeightUnit unit(most_bits);
-    const __m512 inv = _mm512_set1_ps(unit.inverse());
+    for (uint32_t r = 0; r < Rows; ++r) {
+        __m512 most_w = _mm512_setzero_ps();
+        l[r] = _mm512_setzero_si512();
 #pragma GCC unroll 4
-    for (uint32_t i = 0; i < kQuarters; ++i) {
-        const __m512i weight = round_int(_mm512_mul_ps(w[i], inv));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(state.weight + i * kLanes), _mm512_cvtepi32_epi16(weight));
+        for (uint32_t i = 0; i < kQuarters; ++i) {
+            const __m512 x = _mm512_fmsub_ps(u[r][i], _mm512_set1_ps(rows[r].cq), _mm512_set1_ps(m[r]));
+            const __m512 power = exp2_lanes(_mm512_max_ps(x, _mm512_set1_ps(kScoreFloor)));
+            const __m512 p = _mm512_maskz_mov_ps(seen[r][i], power);
+            l[r] = _mm512_add_epi32(l[r], round_int(_mm512_mul_ps(p, _mm512_set1_ps(kWeightScale))));
+            w[r][i] = _mm512_maskz_mul_ps(seen[r][i], p, _mm512_loadu_ps(chunk.vs + i * kLanes));
+            most_w = _mm512_max_ps(most_w, w[r][i]);
+        }
+        most_bits[r] = bits_of(_mm512_reduce_max_ps(most_w));
+        rows[r].finite &= most_bits[r] < kInfinityBits;
     }
-    state.running.merge(m, reduce_add(l), unit);
-    return true;
+
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < Rows; ++r) {
+        if (!rows[r].finite) continue;
+        const WeightUnit unit(most_bits[r]);
+        const __m512 inv = _mm512_set1_ps(unit.inverse());
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < kQuarters; ++i) {
+            const __m256i weight = _mm512_cvtepi32_epi16(round_int(_mm512_mul_ps(w[r][i], inv)));
+            _mm256_store_si256(reinterpret_cast<__m256i*>(states[r].weight + i * kLanes), weight);
+        }
+        states[r].running.merge(m[r], reduce_add(l[r]), unit);
+    }
 }
 
 // O = fma(float(Σ weight · v), unit, O · al) for Rows rows.
@@ -181,12 +199,8 @@ struct Isa {
 #pragma GCC unroll 4
             for (uint32_t r = 0; r < Rows; ++r) u[r][2] = u[r][3] = _mm512_setzero_ps();
         }
-#pragma GCC unroll 4
-        for (uint32_t r = 0; r < Rows; ++r) {
-            const uint32_t visible = visible_in(chunk, rows[r]);
-            ahead.ask(head_dim / Rows);
-            if (rows[r].finite) rows[r].finite = weigh(rows[r], u[r], chunk.vs, visible, states[r]);
-        }
+        ahead.ask(head_dim);
+        weigh<Rows>(chunk, u, rows, states);
         add_values<Rows>(chunk.v, head_dim, (most_visible + 1) / 2, states, ahead, rows);
         ahead.ask_for_rest();
     }
