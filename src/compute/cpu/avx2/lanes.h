@@ -83,5 +83,35 @@ namespace {  // each kernel file gets copies of its own
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
+// What row_lanes.h asks for, but for `largest`.
+struct Lanes {
+    static constexpr uint32_t kLanes = avx2::kLanes;
+    using Float = __m256;
+
+    static Float splat(float x) { return _mm256_set1_ps(x); }
+    // Masks are for what is left: stores with them take many times as long on some processors.
+    static Float load_left(const float* x, uint32_t i, uint32_t n) {
+        return n - i >= kLanes ? _mm256_loadu_ps(x + i) : _mm256_maskload_ps(x + i, lanes_left(i, n));
+    }
+    static void store_left(float* y, uint32_t i, uint32_t n, Float value) {
+        if (n - i >= kLanes) return _mm256_storeu_ps(y + i, value);
+        _mm256_maskstore_ps(y + i, lanes_left(i, n), value);
+    }
+    static Float keep_left(Float value, uint32_t i, uint32_t n) {
+        return n - i >= kLanes ? value : _mm256_and_ps(value, _mm256_castsi256_ps(lanes_left(i, n)));
+    }
+    static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+    static Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
+    static Float divide(Float a, Float b) { return _mm256_div_ps(a, b); }
+    static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+    static Float negate(Float a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0F)); }
+    static Float exp(Float a) { return exp_lanes(a); }
+    static Float one_nan(Float a) {
+        return _mm256_blendv_ps(a, _mm256_set1_ps(__builtin_nanf("")), _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    }
+    static float fold(const Float lane[4]) { return avx2::fold(lane); }
+    static float root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+};
+
 }  // namespace
 }  // namespace driftwood::compute::avx2

@@ -75,5 +75,33 @@ namespace {  // each kernel file gets copies of its own
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
+// What row_lanes.h asks for, but for `largest`.
+struct Lanes {
+    static constexpr uint32_t kLanes = avx512::kLanes;
+    using Float = __m512;
+
+    static Float splat(float x) { return _mm512_set1_ps(x); }
+    // Masks are for what is left: whole registers go faster without.
+    static Float load_left(const float* x, uint32_t i, uint32_t n) {
+        return n - i >= kLanes ? _mm512_loadu_ps(x + i) : _mm512_maskz_loadu_ps(first_lanes(n - i), x + i);
+    }
+    static void store_left(float* y, uint32_t i, uint32_t n, Float value) {
+        if (n - i >= kLanes) return _mm512_storeu_ps(y + i, value);
+        _mm512_mask_storeu_ps(y + i, first_lanes(n - i), value);
+    }
+    static Float keep_left(Float value, uint32_t i, uint32_t n) { return _mm512_maskz_mov_ps(lanes_left(i, n), value); }
+    static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+    static Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
+    static Float divide(Float a, Float b) { return _mm512_div_ps(a, b); }
+    static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+    static Float negate(Float a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0F)); }
+    static Float exp(Float a) { return exp_lanes(a); }
+    static Float one_nan(Float a) {
+        return _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), _mm512_set1_ps(__builtin_nanf("")));
+    }
+    static float fold(const Float lane[2]) { return avx512::fold(lane[0], lane[1]); }
+    static float root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+};
+
 }  // namespace
 }  // namespace driftwood::compute::avx512

@@ -83,5 +83,30 @@ namespace {  // each kernel file gets copies of its own
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
 
+// What row_lanes.h asks for, but for `largest`.
+struct Lanes {
+    static constexpr uint32_t kLanes = neon::kLanes;
+    using Float = float32x4_t;
+
+    static Float splat(float x) { return vdupq_n_f32(x); }
+    static Float load_left(const float* x, uint32_t i, uint32_t n) { return neon::load_left(x, i, n); }
+    static void store_left(float* y, uint32_t i, uint32_t n, Float value) { neon::store_left(y, i, n, value); }
+    static Float keep_left(Float value, uint32_t i, uint32_t n) {
+        if (n - i >= kLanes) return value;
+        float all[kLanes];
+        vst1q_f32(all, value);
+        return neon::load_left(all, 0, n - i);
+    }
+    static Float add(Float a, Float b) { return vaddq_f32(a, b); }
+    static Float multiply(Float a, Float b) { return vmulq_f32(a, b); }
+    static Float divide(Float a, Float b) { return vdivq_f32(a, b); }
+    static Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+    static Float negate(Float a) { return vnegq_f32(a); }
+    static Float exp(Float a) { return exp_lanes(a); }
+    static Float one_nan(Float a) { return neon::one_nan(a); }
+    static float fold(const Float lane[8]) { return neon::fold(lane); }
+    static float root(float x) { return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0); }
+};
+
 }  // namespace
 }  // namespace driftwood::compute::neon
