@@ -8,7 +8,7 @@
 //   attend<kRows>(chunk, head_dim, most_visible, rows, states, ahead)
 //                                      one chunk for kRows rows, each of which sees some of it and none more than
 //                                      most_visible keys; clears `finite` of a row outside the contract's range
-//   finish(row, head_dim, factor)      row.out times factor
+//   splat, load_left, store_left, multiply, fma        as in row_lanes.h
 // Each Isa lies in an unnamed namespace, so everything here does too, in effect (see README.md).
 #pragma once
 
@@ -77,6 +77,13 @@ struct Running {
     }
 };
 
+// O = fma(float(Σ weight · v), unit, O · al) of what is left of head_dim dimensions from d on.
+template <class Lanes>
+void merge_values(const Running& running, typename Lanes::Float total, float* out, uint32_t d, uint32_t head_dim) {
+    const auto before = Lanes::multiply(Lanes::load_left(out, d, head_dim), Lanes::splat(running.al));
+    Lanes::store_left(out, d, head_dim, Lanes::fma(total, Lanes::splat(running.unit), before));
+}
+
 template <class Isa, uint32_t kRows>
 void attend(const Chunk& chunk, uint32_t head_dim, AttentionRow* rows, typename Isa::State* states, Ahead& ahead) {
     uint32_t most_visible = 0;
@@ -127,7 +134,11 @@ void attend_to_all(const AttentionKvi& args) {
         }
     }
     for (uint32_t r = 0; r < args.row_count; ++r) {
-        Isa::finish(args.rows[r], args.head_dim, kWeightScale / states[r].running.sum);
+        float* out = args.rows[r].out;
+        const auto factor = Isa::splat(kWeightScale / states[r].running.sum);
+        for (uint32_t d = 0; d < args.head_dim; d += Isa::kLanes) {
+            Isa::store_left(out, d, args.head_dim, Isa::multiply(Isa::load_left(out, d, args.head_dim), factor));
+        }
     }
 }
 

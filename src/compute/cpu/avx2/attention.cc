@@ -132,16 +132,14 @@ void add_values(const int16_t* v, uint32_t first, uint32_t head_dim, uint32_t ke
     for (uint32_t r = 0; r < Rows; ++r) {
 #pragma GCC unroll 2
         for (uint32_t i = 0; i < 2; ++i) {
-            float* out = rows[r].out + first + i * kLanes;
-            const __m256 before = _mm256_mul_ps(_mm256_maskload_ps(out, mask[i]), _mm256_set1_ps(states[r].running.al));
-            const __m256 after =
-                _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[r][i]), _mm256_set1_ps(states[r].running.unit), before);
-            _mm256_maskstore_ps(out, mask[i], after);
+            const uint32_t d = first + i * kLanes;
+            if (d >= head_dim) break;
+            merge_values<Lanes>(states[r].running, _mm256_cvtepi32_ps(total[r][i]), rows[r].out, d, head_dim);
         }
     }
 }
 
-struct Isa {
+struct Isa : Lanes {
     using State = avx2::State;
 
     static void begin(const AttentionRow& row, uint32_t head_dim, State& state) {
@@ -173,10 +171,6 @@ struct Isa {
             add_values<Rows>(chunk.v, first, head_dim, (most_visible + 1) / 2, states, rows);
         }
         ahead.ask_for_rest();
-    }
-
-    static void finish(const AttentionRow& row, uint32_t head_dim, float factor) {
-        for (uint32_t d = 0; d < head_dim; ++d) row.out[d] = row.out[d] * factor;
     }
 };
 

@@ -175,7 +175,7 @@ void add_values(const int16_t* v, uint32_t head_dim, uint32_t key_pairs, const S
     }
 }
 
-struct Isa {
+struct Isa : Lanes {
     using State = avx512::State;
 
     static void begin(const AttentionRow& row, uint32_t head_dim, State& state) {
@@ -203,14 +203,6 @@ struct Isa {
         weigh<Rows>(chunk, u, rows, states);
         add_values<Rows>(chunk.v, head_dim, (most_visible + 1) / 2, states, ahead, rows);
         ahead.ask_for_rest();
-    }
-
-    static void finish(const AttentionRow& row, uint32_t head_dim, float factor) {
-        for (uint32_t d = 0; d < head_dim; d += kLanes) {
-            const __mmask16 mask = lanes_left(d, head_dim);
-            const __m512 out = _mm512_maskz_loadu_ps(mask, row.out + d);
-            _mm512_mask_storeu_ps(row.out + d, mask, _mm512_mul_ps(out, _mm512_set1_ps(factor)));
-        }
     }
 };
 

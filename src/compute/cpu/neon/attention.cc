@@ -140,16 +140,12 @@ void add_values(const int16_t* v, uint32_t first, uint32_t head_dim, uint32_t ke
         for (uint32_t i = 0; i < 2; ++i) {
             const uint32_t d = first + i * kLanes;
             if (d >= head_dim) break;
-            const float32x4_t before =
-                vmulq_f32(load_left(rows[r].out, d, head_dim), vdupq_n_f32(states[r].running.al));
-            const float32x4_t after =
-                vfmaq_f32(before, vcvtq_f32_s32(total[r][i]), vdupq_n_f32(states[r].running.unit));
-            store_left(rows[r].out, d, head_dim, after);
+            merge_values<Lanes>(states[r].running, vcvtq_f32_s32(total[r][i]), rows[r].out, d, head_dim);
         }
     }
 }
 
-struct Isa {
+struct Isa : Lanes {
     using State = neon::State;
 
     static void begin(const AttentionRow& row, uint32_t head_dim, State& state) {
@@ -175,10 +171,6 @@ struct Isa {
         for (uint32_t first = 0; first < head_dim; first += kEight) {
             add_values<Rows>(chunk.v, first, head_dim, (most_visible + 1) / 2, states, rows);
         }
-    }
-
-    static void finish(const AttentionRow& row, uint32_t head_dim, float factor) {
-        for (uint32_t d = 0; d < head_dim; ++d) row.out[d] = row.out[d] * factor;
     }
 };
 
