@@ -82,6 +82,12 @@ struct Rows {
         each(x, y, out, n, [](Float a, Float b) { return Isa::add(a, b); });
     }
 
+    // GemmKernels::finish.
+    static void finish(const float* sum, const float* old, float* out, uint32_t n) {
+        if (old != nullptr) return add_row(old, sum, out, n, 0.0F);
+        each(sum, out, n, [](Float a) { return Isa::one_nan(a); });
+    }
+
     // ---- rule 10: RowFunctions
 
     static void add_row(const float* x, const float* y, float* out, uint32_t n, float /*eps*/) {
@@ -125,6 +131,19 @@ struct Rows {
     static constexpr RowKernels kKernels = {
         {add_row, multiply_row, silu_row, silu_multiply_row, softmax_row, rms_norm_row}};
 };
+
+// Runs `whole` on kLanes values at a time, and on a copy of what is left.
+template <uint32_t kLanes, class In, class Out, class Whole>
+void by_registers(const In* in, Out* out, uint32_t n, Whole whole) {
+    uint32_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) whole(in + i, out + i);
+    if (i == n) return;
+    In last_in[kLanes] = {};
+    Out last_out[kLanes];
+    for (uint32_t l = 0; l < n - i; ++l) last_in[l] = in[i + l];
+    whole(last_in, last_out);
+    for (uint32_t l = 0; l < n - i; ++l) out[i + l] = last_out[l];
+}
 
 }  // namespace
 }  // namespace driftwood::compute

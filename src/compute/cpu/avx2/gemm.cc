@@ -2,6 +2,7 @@
 // ascending k: 6 rows of 16 columns are 12 chains, what 16 registers hold.
 #include "compute/cpu/avx2/avx2.h"
 #include "compute/cpu/avx2/lanes.h"
+#include "compute/cpu/row_lanes.h"
 
 namespace driftwood::compute::avx2 {
 
@@ -41,51 +42,29 @@ void tile(const float* a, const float* b, float* sum, uint32_t rows, uint32_t k,
     kTiles[rows - 1](a, b, sum, k, first);
 }
 
-void finish(const float* sum, const float* old, float* out, uint32_t n) {
-    for (uint32_t i = 0; i < n; i += kLanes) {
-        const __m256i mask = lanes_left(i, n);
-        __m256 x = _mm256_maskload_ps(sum + i, mask);
-        if (old != nullptr) x = _mm256_add_ps(_mm256_maskload_ps(old + i, mask), x);
-        const __m256 nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
-        _mm256_maskstore_ps(out + i, mask, _mm256_blendv_ps(x, _mm256_set1_ps(__builtin_nanf("")), nan));
-    }
-}
-
-// Runs `eight` on full groups of 8 values and on a copy of what is left: 16-bit lanes have no masks here.
-template <class In, class Out, class Eight>
-void by_eights(const In* in, Out* out, uint32_t n, Eight eight) {
-    uint32_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) eight(in + i, out + i);
-    if (i == n) return;
-    In last_in[kLanes] = {};
-    Out last_out[kLanes];
-    for (uint32_t l = 0; l < n - i; ++l) last_in[l] = in[i + l];
-    eight(last_in, last_out);
-    for (uint32_t l = 0; l < n - i; ++l) out[i + l] = last_out[l];
-}
-
 __m128i load_16(const uint16_t* in) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(in)); }
 void store_16(uint16_t* out, __m128i x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(out), x); }
 
 void widen_f16(const uint16_t* in, float* out, uint32_t n) {
-    by_eights(in, out, n, [](const uint16_t* x, float* y) { _mm256_storeu_ps(y, _mm256_cvtph_ps(load_16(x))); });
+    by_registers<kLanes>(in, out, n,
+                         [](const uint16_t* x, float* y) { _mm256_storeu_ps(y, _mm256_cvtph_ps(load_16(x))); });
 }
 
 void widen_bf16(const uint16_t* in, float* out, uint32_t n) {
-    by_eights(in, out, n, [](const uint16_t* x, float* y) {
+    by_registers<kLanes>(in, out, n, [](const uint16_t* x, float* y) {
         const __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(x)), 16);
         _mm256_storeu_ps(y, _mm256_castsi256_ps(wide));
     });
 }
 
 void narrow_f16(const float* in, uint16_t* out, uint32_t n) {
-    by_eights(in, out, n, [](const float* x, uint16_t* y) {
+    by_registers<kLanes>(in, out, n, [](const float* x, uint16_t* y) {
         store_16(y, _mm256_cvtps_ph(_mm256_loadu_ps(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     });
 }
 
 void narrow_bf16(const float* in, uint16_t* out, uint32_t n) {
-    by_eights(in, out, n, [](const float* x, uint16_t* y) {
+    by_registers<kLanes>(in, out, n, [](const float* x, uint16_t* y) {
         const __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(x));
         const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
         // 0x7FC00000 rounds to 0x7FC0 like any number.
@@ -98,7 +77,7 @@ void narrow_bf16(const float* in, uint16_t* out, uint32_t n) {
 }  // namespace
 
 const GemmKernels& gemm_kernels() {
-    static constexpr GemmKernels kKernels = {kTileRows, kTileCols,  tile,       finish,
+    static constexpr GemmKernels kKernels = {kTileRows, kTileCols,  tile,       Rows<Lanes>::finish,
                                              widen_f16, widen_bf16, narrow_f16, narrow_bf16};
     return kKernels;
 }

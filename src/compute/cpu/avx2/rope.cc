@@ -24,29 +24,24 @@ __m256 in_shuffled_order(__m256 angles) {
 
 void rope_adjacent(float* head, uint32_t head_dim, const float* cosine, const float* sine) {
     for (uint32_t i = 0; i < head_dim / 2; i += kLanes) {
-        const __m256i mask = lanes_left(i, head_dim / 2);
-        float* x = head + 2 * size_t{i};
-        const __m256i front_mask = lanes_left(2 * i, head_dim);
-        const __m256i back_mask =
-            2 * i + kLanes < head_dim ? lanes_left(2 * i + kLanes, head_dim) : _mm256_setzero_si256();
-        const __m256 front = _mm256_maskload_ps(x, front_mask);
-        const __m256 back = _mm256_maskload_ps(x + kLanes, back_mask);
+        const uint32_t back_at = 2 * i + kLanes;
+        const __m256 front = Lanes::load_left(head, 2 * i, head_dim);
+        const __m256 back = back_at < head_dim ? Lanes::load_left(head, back_at, head_dim) : _mm256_setzero_ps();
         const Pairs in{_mm256_shuffle_ps(front, back, 0x88), _mm256_shuffle_ps(front, back, 0xDD)};
-        const Pairs out = turn(in, in_shuffled_order(_mm256_maskload_ps(cosine + i, mask)),
-                               in_shuffled_order(_mm256_maskload_ps(sine + i, mask)));
-        _mm256_maskstore_ps(x, front_mask, _mm256_unpacklo_ps(out.x0, out.x1));
-        _mm256_maskstore_ps(x + kLanes, back_mask, _mm256_unpackhi_ps(out.x0, out.x1));
+        const Pairs out = turn(in, in_shuffled_order(Lanes::load_left(cosine, i, head_dim / 2)),
+                               in_shuffled_order(Lanes::load_left(sine, i, head_dim / 2)));
+        Lanes::store_left(head, 2 * i, head_dim, _mm256_unpacklo_ps(out.x0, out.x1));
+        if (back_at < head_dim) Lanes::store_left(head, back_at, head_dim, _mm256_unpackhi_ps(out.x0, out.x1));
     }
 }
 
 void rope_halves(float* head, uint32_t head_dim, const float* cosine, const float* sine) {
     const uint32_t half = head_dim / 2;
     for (uint32_t i = 0; i < half; i += kLanes) {
-        const __m256i mask = lanes_left(i, half);
-        const Pairs in{_mm256_maskload_ps(head + i, mask), _mm256_maskload_ps(head + half + i, mask)};
-        const Pairs out = turn(in, _mm256_maskload_ps(cosine + i, mask), _mm256_maskload_ps(sine + i, mask));
-        _mm256_maskstore_ps(head + i, mask, out.x0);
-        _mm256_maskstore_ps(head + half + i, mask, out.x1);
+        const Pairs in{Lanes::load_left(head, i, half), Lanes::load_left(head + half, i, half)};
+        const Pairs out = turn(in, Lanes::load_left(cosine, i, half), Lanes::load_left(sine, i, half));
+        Lanes::store_left(head, i, half, out.x0);
+        Lanes::store_left(head + half, i, half, out.x1);
     }
 }
 

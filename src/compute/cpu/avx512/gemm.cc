@@ -2,6 +2,7 @@
 // ascending k: 12 rows of 32 columns are 24 chains, enough to hide the latency of two fma units.
 #include "compute/cpu/avx512/avx512.h"
 #include "compute/cpu/avx512/lanes.h"
+#include "compute/cpu/row_lanes.h"
 
 namespace driftwood::compute::avx512 {
 
@@ -43,16 +44,6 @@ void tile(const float* a, const float* b, float* sum, uint32_t rows, uint32_t k,
     kTiles[rows - 1](a, b, sum, k, first);
 }
 
-void finish(const float* sum, const float* old, float* out, uint32_t n) {
-    for (uint32_t i = 0; i < n; i += kLanes) {
-        const __mmask16 mask = lanes_left(i, n);
-        __m512 x = _mm512_maskz_loadu_ps(mask, sum + i);
-        if (old != nullptr) x = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, old + i), x);
-        const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-        _mm512_mask_storeu_ps(out + i, mask, _mm512_mask_mov_ps(x, nan, _mm512_set1_ps(__builtin_nanf(""))));
-    }
-}
-
 void widen_f16(const uint16_t* in, float* out, uint32_t n) {
     for (uint32_t i = 0; i < n; i += kLanes) {
         const __mmask16 mask = lanes_left(i, n);
@@ -90,7 +81,7 @@ void narrow_bf16(const float* in, uint16_t* out, uint32_t n) {
 }  // namespace
 
 const GemmKernels& gemm_kernels() {
-    static constexpr GemmKernels kKernels = {kTileRows, kTileCols,  tile,       finish,
+    static constexpr GemmKernels kKernels = {kTileRows, kTileCols,  tile,       Rows<Lanes>::finish,
                                              widen_f16, widen_bf16, narrow_f16, narrow_bf16};
     return kKernels;
 }

@@ -40,11 +40,10 @@ void rope_adjacent(float* head, uint32_t head_dim, const float* cosine, const fl
 void rope_halves(float* head, uint32_t head_dim, const float* cosine, const float* sine) {
     const uint32_t half = head_dim / 2;
     for (uint32_t i = 0; i < half; i += kLanes) {
-        const __mmask16 mask = lanes_left(i, half);
-        const Pairs in{_mm512_maskz_loadu_ps(mask, head + i), _mm512_maskz_loadu_ps(mask, head + half + i)};
-        const Pairs out = turn(in, _mm512_maskz_loadu_ps(mask, cosine + i), _mm512_maskz_loadu_ps(mask, sine + i));
-        _mm512_mask_storeu_ps(head + i, mask, out.x0);
-        _mm512_mask_storeu_ps(head + half + i, mask, out.x1);
+        const Pairs in{Lanes::load_left(head, i, half), Lanes::load_left(head + half, i, half)};
+        const Pairs out = turn(in, Lanes::load_left(cosine, i, half), Lanes::load_left(sine, i, half));
+        Lanes::store_left(head, i, half, out.x0);
+        Lanes::store_left(head + half, i, half, out.x1);
     }
 }
 

@@ -2,6 +2,7 @@
 // ascending k: 6 rows of 16 columns are 24 chains of the 32 registers.
 #include "compute/cpu/neon/lanes.h"
 #include "compute/cpu/neon/neon.h"
+#include "compute/cpu/row_lanes.h"
 
 namespace driftwood::compute::neon {
 
@@ -44,44 +45,24 @@ void tile(const float* a, const float* b, float* sum, uint32_t rows, uint32_t k,
     kTiles[rows - 1](a, b, sum, k, first);
 }
 
-void finish(const float* sum, const float* old, float* out, uint32_t n) {
-    for (uint32_t i = 0; i < n; i += kLanes) {
-        float32x4_t x = load_left(sum, i, n);
-        if (old != nullptr) x = vaddq_f32(load_left(old, i, n), x);
-        store_left(out, i, n, one_nan(x));
-    }
-}
-
-// Runs `four` on full groups of 4 values and on a copy of what is left.
-template <class In, class Out, class Four>
-void by_fours(const In* in, Out* out, uint32_t n, Four four) {
-    uint32_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) four(in + i, out + i);
-    if (i == n) return;
-    In last_in[kLanes] = {};
-    Out last_out[kLanes];
-    for (uint32_t l = 0; l < n - i; ++l) last_in[l] = in[i + l];
-    four(last_in, last_out);
-    for (uint32_t l = 0; l < n - i; ++l) out[i + l] = last_out[l];
-}
-
 void widen_f16(const uint16_t* in, float* out, uint32_t n) {
-    by_fours(in, out, n,
-             [](const uint16_t* x, float* y) { vst1q_f32(y, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x)))); });
+    by_registers<kLanes>(
+        in, out, n, [](const uint16_t* x, float* y) { vst1q_f32(y, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x)))); });
 }
 
 void widen_bf16(const uint16_t* in, float* out, uint32_t n) {
-    by_fours(in, out, n,
-             [](const uint16_t* x, float* y) { vst1q_f32(y, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(x), 16))); });
+    by_registers<kLanes>(in, out, n, [](const uint16_t* x, float* y) {
+        vst1q_f32(y, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(x), 16)));
+    });
 }
 
 void narrow_f16(const float* in, uint16_t* out, uint32_t n) {
-    by_fours(in, out, n,
-             [](const float* x, uint16_t* y) { vst1_u16(y, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x)))); });
+    by_registers<kLanes>(
+        in, out, n, [](const float* x, uint16_t* y) { vst1_u16(y, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x)))); });
 }
 
 void narrow_bf16(const float* in, uint16_t* out, uint32_t n) {
-    by_fours(in, out, n, [](const float* x, uint16_t* y) {
+    by_registers<kLanes>(in, out, n, [](const float* x, uint16_t* y) {
         const uint32x4_t bits = vreinterpretq_u32_f32(vld1q_f32(x));
         const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
         // 0x7FC00000 rounds to 0x7FC0 like any number.
@@ -93,7 +74,7 @@ void narrow_bf16(const float* in, uint16_t* out, uint32_t n) {
 }  // namespace
 
 const GemmKernels& gemm_kernels() {
-    static constexpr GemmKernels kKernels = {kTileRows, kTileCols,  tile,       finish,
+    static constexpr GemmKernels kKernels = {kTileRows, kTileCols,  tile,       Rows<Lanes>::finish,
                                              widen_f16, widen_bf16, narrow_f16, narrow_bf16};
     return kKernels;
 }
