@@ -12,12 +12,17 @@ namespace driftwood::compute::cuda {
 
 // One head's part of a block; rows are padded so that the lanes of a warp meet no shared bank.
 template <uint32_t kHeadDim>
-struct Chunk {
-    uint32_t k[2 * kHeadDim / 2][40];            // [key half · pair of dimensions][32 keys]: two int16
-    uint32_t v[kBlockTokens / 2][kHeadDim + 8];  // [pair of keys][dimension]: two int16
+struct Keys {
+    uint32_t k[2 * kHeadDim / 2][40];  // [key half · pair of dimensions][32 keys]: two int16
     float k_scale[kBlockTokens];
+};
+template <uint32_t kHeadDim>
+struct Values {
+    uint32_t v[kBlockTokens / 2][kHeadDim + 8];  // [pair of keys][dimension]: two int16
     float v_scale[kBlockTokens];
 };
+template <uint32_t kHeadDim>
+struct Chunk : Keys<kHeadDim>, Values<kHeadDim> {};
 
 template <uint32_t kHeadDim>
 constexpr size_t kHeadBytes = size_t{4} * kBlockTokens* kHeadDim + size_t{2} * kBlockTokens * sizeof(float);
@@ -34,8 +39,10 @@ __device__ void load_chunk(Chunk<kHeadDim>& chunk, const uint8_t* head, uint32_t
         cp_async_16(&chunk.v[i / kPerRow][i % kPerRow * 4], v + i * 16);
     }
     const uint8_t* scales = v + size_t{2} * kBlockTokens * kHeadDim;
-    for (uint32_t i = thread; i < 2 * kBlockTokens / 4; i += threads)
-        cp_async_16(chunk.k_scale + i * 4, scales + i * 16);
+    constexpr uint32_t kScales = kBlockTokens / 4;
+    for (uint32_t i = thread; i < 2 * kScales; i += threads) {
+        cp_async_16(i < kScales ? chunk.k_scale + i * 4 : chunk.v_scale + (i - kScales) * 4, scales + i * 16);
+    }
 }
 template <uint32_t kHeadDim>
 __device__ void load_chunk(Chunk<kHeadDim>& chunk, const uint8_t* head) {
@@ -79,7 +86,7 @@ __device__ Queries<kHeadDim> load_queries(const int16_t* row0, const int16_t* ro
 // Scores without the query's scale of 16 queries and the keys 8 tile … 8 tile + 7: u[0], u[1] are row g, keys 2t and
 // 2t + 1 of the tile, u[2], u[3] row g + 8.
 template <uint32_t kHeadDim>
-__device__ void tile_scores(const Queries<kHeadDim>& q, const Chunk<kHeadDim>& chunk, uint32_t tile, float (&u)[4]) {
+__device__ void tile_scores(const Queries<kHeadDim>& q, const Keys<kHeadDim>& chunk, uint32_t tile, float (&u)[4]) {
     const uint32_t g = threadIdx.x % 32 / 4;
     const uint32_t t = threadIdx.x % 4;
     const uint32_t first = tile / 4 * (kHeadDim / 2);  // row of the key half
@@ -118,7 +125,7 @@ struct WeightPlanes {
 // Σ weight · v for 16 queries and the dimensions 8 tile … 8 tile + 7, as tile_scores lays them out. In a step of 32
 // keys (4 tiles of 8), slots 4t… are keys 2t, 2t + 1 of the first and the second tile, 16 + 4t… of the others.
 template <uint32_t kHeadDim>
-__device__ void tile_values(const WeightPlanes& w, const Chunk<kHeadDim>& chunk, uint32_t tile, int32_t (&sum)[4]) {
+__device__ void tile_values(const WeightPlanes& w, const Values<kHeadDim>& chunk, uint32_t tile, int32_t (&sum)[4]) {
     const uint32_t g = threadIdx.x % 32 / 4;
     const uint32_t t = threadIdx.x % 4;
     const uint32_t d = tile * 8 + g;

@@ -36,7 +36,7 @@ __device__ void rope_in_block(const Attention& args, Turned<kHeadDim>& turned, C
         if (of == HeadOf::kQuery) {
             keep_query(turned, i, rope.pairs, made, rope.query_scale);
         } else {
-            keep_own(chunk, block, rope.pairs, made, of, position % kBlockTokens);
+            keep_own(chunk, chunk, block, rope.pairs, made, of, position % kBlockTokens);
         }
         if (!made.finite && lane == 0) {
             atomicMin(args.fault + row, of == HeadOf::kQuery ? rope.q_code

@@ -1,5 +1,5 @@
-// Rule 7 for one query token each of many rows: a block for each row and KV head walks the chunks in order, keys and
-// values of the next one under way as soon as the block is done with this one's, and merges them as it goes.
+// Rule 7 for one query token each of many rows: a block for each row and KV head walks the chunks in order, with two
+// parts of chunks under way, and merges them as it goes.
 #include "compute/cuda/attention_split.cuh"
 #include "compute/cuda/launch.cuh"
 #include "compute/cuda/layout.h"
@@ -12,34 +12,24 @@ namespace {
 constexpr uint32_t kDecodeWarps = 4;
 // Of a multiprocessor, as its shared memory allows.
 template <uint32_t kHeadDim, uint32_t kRows>
-constexpr uint32_t kBlocks = kRows == 2 ? 1 : kHeadDim == 64 ? 6 : 3;
+constexpr uint32_t kBlocks = kRows == 2       ? 1
+                             : kHeadDim == 64 ? 6
+                                              : 3;
 
-// Heads that a block turns and quantises itself: the queries of a KV head's group, numbered from 0; then the row's own
-// key and value, into the cache's block, and into the chunk that is in shared memory already. Those of [first, end).
+// A head that a warp turns and quantises: a query of the row, or the row's own key or value.
 template <uint32_t kHeadDim>
-__device__ void rope_in_block(const Attention& args, Turned<kHeadDim>& turned, Chunk<kHeadDim>& chunk, uint8_t* block,
-                              uint32_t row, uint32_t kv_head, uint32_t first, uint32_t end) {
+__device__ HeadRow<kHeadDim / 64> turned_head(const Attention& args, uint32_t row, uint32_t head, HeadOf of) {
     const RopeStore& rope = args.rope;
     const Sequences& s = args.sequences;
-    const uint32_t group = s.heads / s.kv_heads;
-    const uint32_t position = s.position[row];
-    for (uint32_t i = first + threadIdx.x / 32; i < end; i += kDecodeWarps) {
-        const HeadOf of = i < group ? HeadOf::kQuery : i == group ? HeadOf::kKey : HeadOf::kValue;
-        const float* x = of == HeadOf::kQuery ? rope.q : of == HeadOf::kKey ? rope.k : rope.v;
-        const size_t at = of == HeadOf::kQuery ? static_cast<size_t>(row) * s.heads + kv_head * group + i
-                                               : static_cast<size_t>(row) * s.kv_heads + kv_head;
-        const auto made = make_head_row<kHeadDim / 64>(rope, x + at * kHeadDim, of, position);
-        if (of == HeadOf::kQuery) {
-            keep_query(turned, i, rope.pairs, made, rope.query_scale);
-        } else {
-            keep_own(chunk, block, rope.pairs, made, of, position % kBlockTokens);
-        }
-        if (!made.finite && threadIdx.x % 32 == 0) {
-            atomicMin(args.fault + row, of == HeadOf::kQuery ? rope.q_code
-                                        : of == HeadOf::kKey ? rope.k_code
-                                                             : rope.v_code);
-        }
+    const float* x = of == HeadOf::kQuery ? rope.q : of == HeadOf::kKey ? rope.k : rope.v;
+    const size_t at = static_cast<size_t>(row) * (of == HeadOf::kQuery ? s.heads : s.kv_heads) + head;
+    const auto made = make_head_row<kHeadDim / 64>(rope, x + at * kHeadDim, of, s.position[row]);
+    if (!made.finite && threadIdx.x % 32 == 0) {
+        atomicMin(args.fault + row, of == HeadOf::kQuery ? rope.q_code
+                                    : of == HeadOf::kKey ? rope.k_code
+                                                         : rope.v_code);
     }
+    return made;
 }
 
 // Of row g of the queries and, with two rows a lane, g + 8. A KV head of at most 8 queries needs the first alone.
@@ -54,7 +44,7 @@ struct Weighed {
 // The warp's 16 keys of a chunk of which `keys` are seen: scores, and the largest of each row among all warps' once the
 // block has met.
 template <uint32_t kRows, uint32_t kHeadDim>
-__device__ void score_keys(const Queries<kHeadDim>& q, const Chunk<kHeadDim>& chunk, uint32_t keys,
+__device__ void score_keys(const Queries<kHeadDim>& q, const Keys<kHeadDim>& chunk, uint32_t keys,
                            SplitExchange<kDecodeWarps>& exchange, float (&u)[2][4]) {
     const uint32_t warp = threadIdx.x / 32;
     const uint32_t lane = threadIdx.x % 32;
@@ -77,7 +67,7 @@ __device__ void score_keys(const Queries<kHeadDim>& q, const Chunk<kHeadDim>& ch
 
 // After the block has met: weights into exchange.weight, which all may read when this returns.
 template <uint32_t kRows, uint32_t kHeadDim>
-__device__ Weighed<kRows> weigh_keys(const Chunk<kHeadDim>& chunk, uint32_t keys, const float (&cq)[2],
+__device__ Weighed<kRows> weigh_keys(const Values<kHeadDim>& chunk, uint32_t keys, const float (&cq)[2],
                                      SplitExchange<kDecodeWarps>& exchange, float (&u)[2][4]) {
     const uint32_t warp = threadIdx.x / 32;
     const uint32_t g = threadIdx.x % 32 / 4;
@@ -159,25 +149,38 @@ __device__ WeightPlanes weight_planes(const SplitExchange<kDecodeWarps>& exchang
     return w;
 }
 
-// What of a chunk is copied.
-enum class Part : uint8_t { kKeys, kValues };
+// A chunk's keys or values. Three take turns as keys and values of one chunk after the other: the two that follow are
+// on their way while one is worked on.
+template <uint32_t kHeadDim>
+union Part {
+    Keys<kHeadDim> keys;
+    Values<kHeadDim> values;
+};
+constexpr uint32_t kParts = 3;
 
-// As load_chunk, of one part; the caller commits and waits.
-template <Part kPart, uint32_t kHeadDim>
-__device__ void load_part(Chunk<kHeadDim>& chunk, const uint8_t* head) {
-    constexpr bool kIsKeys = kPart == Part::kKeys;
-    constexpr uint32_t kWords = kIsKeys ? 32 : kHeadDim;  // of a row
-    constexpr uint32_t kPieces = kBlockTokens * kHeadDim * sizeof(int16_t) / 16;
-    const uint8_t* from = head + (kIsKeys ? 0 : size_t{2} * kBlockTokens * kHeadDim);
-    for (uint32_t i = threadIdx.x; i < kPieces; i += kDecodeWarps * 32) {
-        const uint32_t row = i / (kWords / 4);
-        const uint32_t word = i % (kWords / 4) * 4;
-        cp_async_16(kIsKeys ? &chunk.k[row][word] : &chunk.v[row][word], from + i * 16);
+// As load_chunk, of one part and of the first `count` keys or values; the caller commits and waits.
+template <uint32_t kHeadDim>
+__device__ void load_keys(Keys<kHeadDim>& keys, const uint8_t* head, uint32_t count) {
+    for (uint32_t i = threadIdx.x; i < kHeadDim * 8; i += kDecodeWarps * 32) {
+        const uint32_t row = i / 8;
+        const uint32_t word = i % 8 * 4;
+        if (row / (kHeadDim / 2) * 32 + word < count) cp_async_16(&keys.k[row][word], head + i * 16);
     }
-    const uint8_t* scales = head + size_t{4} * kBlockTokens * kHeadDim + (kIsKeys ? 0 : kBlockTokens * sizeof(float));
-    if (threadIdx.x < kBlockTokens / 4) {
-        cp_async_16((kIsKeys ? chunk.k_scale : chunk.v_scale) + threadIdx.x * 4, scales + threadIdx.x * 16);
+    const uint8_t* scales = head + size_t{4} * kBlockTokens * kHeadDim;
+    const uint32_t key = threadIdx.x * 4;
+    if (key < min(count, kBlockTokens)) cp_async_16(keys.k_scale + key, scales + key * sizeof(float));
+}
+template <uint32_t kHeadDim>
+__device__ void load_values(Values<kHeadDim>& values, const uint8_t* head, uint32_t count) {
+    constexpr uint32_t kPerRow = kHeadDim / 4;
+    const uint8_t* from = head + size_t{2} * kBlockTokens * kHeadDim;
+    for (uint32_t i = threadIdx.x; i < kBlockTokens / 2 * kPerRow; i += kDecodeWarps * 32) {
+        const uint32_t row = i / kPerRow;
+        if (row * 2 < count) cp_async_16(&values.v[row][i % kPerRow * 4], from + i * 16);
     }
+    const uint8_t* scales = head + size_t{4} * kBlockTokens * kHeadDim + kBlockTokens * sizeof(float);
+    const uint32_t key = threadIdx.x * 4;
+    if (key < min(count, kBlockTokens)) cp_async_16(values.v_scale + key, scales + key * sizeof(float));
 }
 
 // How far rows g and g + 8 have come.
@@ -253,7 +256,7 @@ __device__ void give_out(const Attention& args, const Running<kHeadDim, kRows>& 
 
 template <uint32_t kHeadDim>
 struct Shared {
-    Chunk<kHeadDim> chunk;
+    Part<kHeadDim> part[kParts];
     SplitExchange<kDecodeWarps> exchange;
     alignas(16) Turned<kHeadDim> turned;
 };
@@ -262,7 +265,6 @@ template <uint32_t kHeadDim, uint32_t kRows>
 __global__ void __launch_bounds__(kDecodeWarps * 32, kBlocks<kHeadDim, kRows>) attention_many_kernel(Attention args) {
     extern __shared__ __align__(16) uint8_t memory[];
     auto& shared = *reinterpret_cast<Shared<kHeadDim>*>(memory);
-    Chunk<kHeadDim>& chunk = shared.chunk;
     // With rope, all rows of the step are decodes: what a table says was written before the step began, and of the keys
     // and values only the row's own token is new, which this kernel puts there itself.
     if (!args.with_rope) wait_for_previous();
@@ -274,16 +276,27 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, kBlocks<kHeadDim, kRows>) a
     const uint32_t count = (visible + kBlockTokens - 1) / kBlockTokens;
     uint8_t* const* blocks = s.blocks + s.table[row];
     const size_t offset = (static_cast<size_t>(s.layer) * s.kv_heads + kv_head) * kHeadBytes<kHeadDim>;
-    load_part<Part::kKeys>(chunk, blocks[0] + offset);
+    const uint8_t* now = blocks[0] + offset;
+    const uint8_t* next = count > 1 ? blocks[1] + offset : nullptr;
+    load_keys(shared.part[0].keys, now, visible);
     cp_async_commit();
-    load_part<Part::kValues>(chunk, blocks[0] + offset);
+    load_values(shared.part[1].values, now, visible);
+    cp_async_commit();
+    if (next != nullptr) load_keys(shared.part[2].keys, next, visible - kBlockTokens);
     cp_async_commit();
     const size_t first_head = static_cast<size_t>(row) * s.heads + kv_head * group;
     const int16_t* q16 = args.q16 + first_head * kHeadDim;
     const float* head_cq = args.cq + first_head;
+    const uint32_t warp = threadIdx.x / 32;
+    const HeadOf own_of = warp == 0 ? HeadOf::kKey : HeadOf::kValue;  // of the first two warps
+    HeadRow<kHeadDim / 64> own{};
     if (args.with_rope) {
         wait_for_previous();
-        rope_in_block(args, shared.turned, chunk, nullptr, row, kv_head, 0, group);
+        if (warp < 2) own = turned_head<kHeadDim>(args, row, kv_head, own_of);
+        for (uint32_t i = warp; i < group; i += kDecodeWarps) {
+            const auto made = turned_head<kHeadDim>(args, row, kv_head * group + i, HeadOf::kQuery);
+            keep_query(shared.turned, i, args.rope.pairs, made, args.rope.query_scale);
+        }
         q16 = shared.turned.q[0];
         head_cq = shared.turned.cq;
         __syncthreads();
@@ -295,23 +308,27 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, kBlocks<kHeadDim, kRows>) a
 
     Running<kHeadDim, kRows> running;
     for (uint32_t index = 0; index < count; ++index) {
-        const bool last = index + 1 == count;
-        const uint8_t* next = last ? nullptr : blocks[index + 1] + offset;
-        if (last && args.with_rope) {
+        Keys<kHeadDim>& keys = shared.part[2 * index % kParts].keys;
+        Values<kHeadDim>& values = shared.part[(2 * index + 1) % kParts].values;
+        const uint32_t seen = visible - index * kBlockTokens;
+        const uint8_t* after = index + 2 < count ? blocks[index + 2] + offset : nullptr;
+        if (index + 1 == count && args.with_rope) {
             cp_async_wait<0>();
             __syncthreads();
-            rope_in_block(args, shared.turned, chunk, blocks[index] + offset, row, kv_head, group, group + 2);
+            const uint32_t token = (visible - 1) % kBlockTokens;
+            if (warp < 2) keep_own(keys, values, blocks[index] + offset, args.rope.pairs, own, own_of, token);
         }
+        cp_async_wait<2>();
+        __syncthreads();
+        float u[2][4];
+        score_keys<kRows>(q, keys, seen, shared.exchange, u);
         cp_async_wait<1>();
         __syncthreads();
-        const uint32_t keys = visible - index * kBlockTokens;
-        float u[2][4];
-        score_keys<kRows>(q, chunk, keys, shared.exchange, u);
-        cp_async_wait<0>();
-        __syncthreads();
-        if (!last) load_part<Part::kKeys>(chunk, next);
+        if (next != nullptr) {
+            load_values(shared.part[2 * index % kParts].values, next, seen - kBlockTokens);
+        }
         cp_async_commit();
-        const Weighed<kRows> weighed = weigh_keys<kRows>(chunk, keys, cq, shared.exchange, u);
+        const Weighed<kRows> weighed = weigh_keys<kRows>(values, seen, cq, shared.exchange, u);
 #pragma unroll
         for (uint32_t i = 0; i < kRows; ++i) {
             const bool mine = threadIdx.x < 32 && threadIdx.x % 4 == 0 && g + i * 8 < group;
@@ -321,16 +338,19 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, kBlocks<kHeadDim, kRows>) a
         int32_t sums[kHeadDim / 32][4];
 #pragma unroll
         for (uint32_t j = 0; j < kHeadDim / 32; ++j) {
-            tile_values(w, chunk, threadIdx.x / 32 * (kHeadDim / 32) + j, sums[j]);
+            tile_values(w, values, warp * (kHeadDim / 32) + j, sums[j]);
         }
         __syncthreads();
-        if (!last) load_part<Part::kValues>(chunk, next);
+        if (after != nullptr) {
+            load_keys(shared.part[(2 * index + 1) % kParts].keys, after, seen - 2 * kBlockTokens);
+        }
         cp_async_commit();
+        next = after;
         running.merge(weighed, sums);
     }
-    // The chunk is done with: its place serves the outputs.
-    static_assert(sizeof(Chunk<kHeadDim>) >= kSplitQueries * kHeadDim * sizeof(float));
-    give_out(args, running, row, kv_head, reinterpret_cast<float(*)[kHeadDim]>(&chunk));
+    // The chunks are done with: a part's memory serves the outputs.
+    static_assert(sizeof(Part<kHeadDim>) >= kSplitQueries * kHeadDim * sizeof(float));
+    give_out(args, running, row, kv_head, reinterpret_cast<float(*)[kHeadDim]>(&shared.part[0]));
 }
 
 template <uint32_t kHeadDim, uint32_t kRows>

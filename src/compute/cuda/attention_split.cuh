@@ -40,8 +40,8 @@ __device__ void keep_query(Turned<kHeadDim>& turned, uint32_t i, RopePairs pairs
 
 // The token's own key or value: into the cache, and into its chunk, which is in shared memory already.
 template <uint32_t kHeadDim>
-__device__ void keep_own(Chunk<kHeadDim>& chunk, uint8_t* block, RopePairs pairs, const HeadRow<kHeadDim / 64>& made,
-                         HeadOf of, uint32_t token) {
+__device__ void keep_own(Keys<kHeadDim>& keys, Values<kHeadDim>& values, uint8_t* block, RopePairs pairs,
+                         const HeadRow<kHeadDim / 64>& made, HeadOf of, uint32_t token) {
     const uint32_t lane = threadIdx.x % 32;
     store_head_row(pairs, kHeadDim, made, of, block, token);
 #pragma unroll
@@ -50,11 +50,11 @@ __device__ void keep_own(Chunk<kHeadDim>& chunk, uint8_t* block, RopePairs pairs
         for (uint32_t j = 0; j < 2; ++j) {
             const uint32_t d = pair_dim(pairs, kHeadDim / 2, p * 32 + lane, j);
             auto* word =
-                of == HeadOf::kKey ? &chunk.k[token / 32 * (kHeadDim / 2) + d / 2][token % 32] : &chunk.v[token / 2][d];
+                of == HeadOf::kKey ? &keys.k[token / 32 * (kHeadDim / 2) + d / 2][token % 32] : &values.v[token / 2][d];
             reinterpret_cast<int16_t*>(word)[of == HeadOf::kKey ? d % 2 : token % 2] = made.n[p][j];
         }
     }
-    if (lane == 0) (of == HeadOf::kKey ? chunk.k_scale : chunk.v_scale)[token] = made.scale;
+    if (lane == 0) (of == HeadOf::kKey ? keys.k_scale : values.v_scale)[token] = made.scale;
 }
 
 // What a chunk leaves for the merge, for one head.

@@ -73,7 +73,8 @@ struct ChunkWalk {
             if (of == HeadOf::kQuery) {
                 keep_query(scratch.turned[group_of_warps], h, args.pairs, made, args.query_scale);
             } else {
-                keep_own(chunks[group_of_warps], head(i, layer), args.pairs, made, of, args.position % kBlockTokens);
+                Chunk<kHeadDim>& chunk = chunks[group_of_warps];
+                keep_own(chunk, chunk, head(i, layer), args.pairs, made, of, args.position % kBlockTokens);
             }
             w.note(made.finite, fault_code(layer, of == HeadOf::kQuery ? Place::kQuery
                                                   : of == HeadOf::kKey ? Place::kKey
