@@ -114,12 +114,21 @@ Result<void> CudaEngine::send_logits(std::span<const StepRow> rows, const Pass& 
                                                       : row.logits;
     };
     const uint32_t count = goes_to_host(pass.logit_rows.size()) ? 0 : part_rows(pass, begin);
-    for (uint32_t first = 0, end = 0; first < count; first = end) {
-        float* to = place(first);
-        for (end = first + 1; end < count && place(end) == to + (end - first) * vocab;) ++end;
+    if (count > 0) {
+        // All rows in one call: copies of their own leave the bus idle between each other.
+        std::vector<void*> to(count);
+        std::vector<const void*> from(count);
+        std::vector<size_t> size(count, vocab * sizeof(float));
+        for (uint32_t i = 0; i < count; ++i) {
+            to[i] = place(i);
+            from[i] = buffers_.logits.as<float>() + (slot + i) * vocab;
+        }
+        cudaMemcpyAttributes how{};
+        how.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+        how.flags = cudaMemcpyFlagPreferOverlapWithCompute;
+        size_t first = 0;
         DW_TRY(check("copy logits",
-                     cudaMemcpyAsync(to, buffers_.logits.as<float>() + (slot + first) * vocab,
-                                     (end - first) * vocab * sizeof(float), cudaMemcpyDeviceToHost, by.get())));
+                     cudaMemcpyBatchAsync(to.data(), from.data(), size.data(), count, &how, &first, 1, by.get())));
     }
     return check("note a copy of logits", cudaEventRecord(part_there_[slot / kFirstPart], by.get()));
 }
