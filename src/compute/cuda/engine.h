@@ -86,7 +86,7 @@ class CudaEngine final : public Engine {
     static constexpr uint32_t kPassRows = 2048;  // rows that share one reading of the weights
     static constexpr uint32_t kLogitRows = 256;  // rows for whose logits there is room
     // Rows whose logits are made, and travel, together: few at first, so that the bus has something to do soon, then as
-    // many as products by warpgroups are good at; one ends in the middle.
+    // many as are made while those before them travel; one ends in the middle, and the second half begins with few.
     static constexpr uint32_t kParts[] = {8, 16, 40, 64, 16, 48, 64};
     static constexpr uint32_t kFirstPart = kParts[0];  // no other is smaller
     static constexpr uint32_t kLateRows = 64;          // a half of a step is worth its launches from so many on

@@ -42,8 +42,7 @@ bool PinnedLogits::grow() {
     PinnedBytes slab;
     if (!slab.hold(rows * row_bytes).ok()) return false;
     auto* begin = slab.as<float>();
-    // The first in memory is handed out first, so that neighbours in a step may be neighbours in memory.
-    for (size_t i = rows; i-- > 0;) free_.push_back(begin + i * row_floats_);
+    for (size_t i = 0; i < rows; ++i) free_.push_back(begin + i * row_floats_);
     ends_[begin] = begin + rows * row_floats_;
     slabs_.push_back(std::move(slab));
     return true;
