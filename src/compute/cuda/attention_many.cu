@@ -1,5 +1,5 @@
 // Rule 7 for one query token each of many rows: a block for each row and KV head walks the chunks in order, with two
-// parts of chunks under way, and merges them as it goes.
+// more parts of chunks under way than it works on, and merges them as it goes.
 #include "compute/cuda/attention_split.cuh"
 #include "compute/cuda/launch.cuh"
 #include "compute/cuda/layout.h"
@@ -50,7 +50,7 @@ __device__ void score_keys(const Queries<kHeadDim>& q, const Keys<kHeadDim>& chu
     const uint32_t lane = threadIdx.x % 32;
     float most[2] = {-INFINITY, -INFINITY};
 #pragma unroll
-    for (uint32_t j = 0; j < 2 && warp * 16 < keys; ++j) {
+    for (uint32_t j = 0; j < 2; ++j) {
         tile_scores(q, chunk, warp * 2 + j, u[j]);
 #pragma unroll
         for (uint32_t i = 0; i < 2 * kRows; ++i) {
@@ -84,7 +84,7 @@ __device__ Weighed<kRows> weigh_keys(const Values<kHeadDim>& chunk, uint32_t key
         made.m[i] = chunk_max(c[i]);
     }
 #pragma unroll
-    for (uint32_t j = 0; j < 2 && warp * 16 < keys; ++j) {
+    for (uint32_t j = 0; j < 2; ++j) {
 #pragma unroll
         for (uint32_t i = 0; i < 2 * kRows; ++i) {
             const uint32_t key = (warp * 2 + j) * 8 + 2 * t + i % 2;
@@ -320,7 +320,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, kBlocks<kHeadDim, kRows>) a
         }
         cp_async_wait<2>();
         __syncthreads();
-        float u[2][4] = {};
+        float u[2][4];
         score_keys<kRows>(q, keys, seen, shared.exchange, u);
         cp_async_wait<1>();
         __syncthreads();
