@@ -236,7 +236,7 @@ __device__ inline void make_activations(const Worker& w, const Inputs& in, float
 __device__ inline void share_super_block(const Worker& w, const Inputs& in, uint32_t sb, uint64_t* words,
                                          uint64_t* scales) {
     float x[8];
-    fetch_super_block<true>(in, sb, w.lane, x);
+    fetch_super_block<false>(in, sb, w.lane, x);  // few warps ask
     w.note(keep_super_block(w, in.kind, in.tiles, 0, x), in.code);
     __syncwarp();
     const uint32_t count = in.kind == ActivationKind::kA16 ? 128 : 64;
@@ -252,26 +252,26 @@ __device__ inline void take_activations(const Worker& w, const Inputs& in) {
     const uint32_t words = activation_words(in);
     const uint32_t scales = scales_of(in);
     static_assert(kMostCols / kGroup <= kMultiplyThreads);
-    uint32_t first = threadIdx.x;
-    do {
+    // What a warp takes lies together, so that few others have made it.
+    for (uint32_t begin = 0; begin < words; begin += kWords * kMultiplyThreads) {
+        const uint32_t first = begin + w.warp * kWords * 32 + w.lane;
         uint32_t bits[kWords + 1];
         fetch<true>(
             in.tag,
             [&](uint32_t i) -> const uint64_t* {
-                if (i == kWords) return first < scales ? in.scales + first : nullptr;
-                return first + i * kMultiplyThreads < words ? in.from + first + i * kMultiplyThreads : nullptr;
+                if (i == kWords) return begin == 0 && threadIdx.x < scales ? in.scales + threadIdx.x : nullptr;
+                return first + i * 32 < words ? in.from + first + i * 32 : nullptr;
             },
             bits);
-        if (first == threadIdx.x) {
+        if (begin == 0) {
             meet();  // nobody uses the activations before these any more
-            if (first < scales) w.scale[first] = __uint_as_float(bits[kWords]);
+            if (threadIdx.x < scales) w.scale[threadIdx.x] = __uint_as_float(bits[kWords]);
         }
 #pragma unroll
         for (uint32_t i = 0; i < kWords; ++i) {
-            if (first + i * kMultiplyThreads < words) w.q[first + i * kMultiplyThreads] = bits[i];
+            if (first + i * 32 < words) w.q[first + i * 32] = bits[i];
         }
-        first += kWords * kMultiplyThreads;
-    } while (first < words);
+    }
     meet();
 }
 
