@@ -462,18 +462,32 @@ DecodePlan plan_decode_step(const DecodeStep& model, std::span<const StepLayer> 
     return fits ? plan_on_card(model, made) : DecodePlan{};
 }
 
-cudaError_t decode_step(cudaStream_t stream, const DecodePlan& plan, const DecodeStep& args) {
-    cudaLaunchAttribute together{};
-    together.id = cudaLaunchAttributeCooperative;
-    together.val.cooperative = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(plan.blocks);
-    config.blockDim = dim3(kStepThreads);
-    config.dynamicSmemBytes = plan.shared_bytes;
-    config.stream = stream;
-    config.attrs = &together;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, kernel_of(plan, args.head_dim), args, memory_of(plan, args));
+StepGraph::~StepGraph() {
+    if (exec_ != nullptr) cudaGraphExecDestroy(exec_);
+    if (graph_ != nullptr) cudaGraphDestroy(graph_);
+}
+
+cudaError_t StepGraph::make(const cudaKernelNodeParams& params) {
+    cudaKernelNodeAttrValue together{};
+    together.cooperative = 1;
+    cudaError_t code = graph_ == nullptr ? cudaGraphCreate(&graph_, 0) : cudaSuccess;
+    if (code == cudaSuccess && node_ == nullptr) code = cudaGraphAddKernelNode(&node_, graph_, nullptr, 0, &params);
+    if (code == cudaSuccess) code = cudaGraphKernelNodeSetAttribute(node_, cudaLaunchAttributeCooperative, &together);
+    return code == cudaSuccess ? cudaGraphInstantiate(&exec_, graph_, 0) : code;
+}
+
+cudaError_t StepGraph::launch(cudaStream_t stream, const DecodePlan& plan, const DecodeStep& args) {
+    DecodeStep step = args;
+    StepMemory memory = memory_of(plan, args);
+    void* parameters[] = {&step, &memory};
+    cudaKernelNodeParams params{};
+    params.func = reinterpret_cast<void*>(kernel_of(plan, args.head_dim));
+    params.gridDim = dim3(plan.blocks);
+    params.blockDim = dim3(kStepThreads);
+    params.sharedMemBytes = static_cast<uint32_t>(plan.shared_bytes);
+    params.kernelParams = parameters;
+    const cudaError_t code = exec_ == nullptr ? make(params) : cudaGraphExecKernelNodeSetParams(exec_, node_, &params);
+    return code == cudaSuccess ? cudaGraphLaunch(exec_, stream) : code;
 }
 
 }  // namespace driftwood::compute::cuda

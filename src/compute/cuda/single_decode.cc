@@ -130,7 +130,7 @@ Result<void> SingleDecode::step(BatchItem& item, const StepRow& row, LogitsOn lo
     float* const staged = logits_on == LogitsOn::kHostAlone ? row.logits : nullptr;
     args_.logits = staged != nullptr ? logits_.as<float>() : row.logits;
     args_.in_rounds = staged != nullptr;
-    DW_TRY(check("launch a step", decode_step(stream_.get(), plan_, args_)));
+    DW_TRY(check("launch a step", graph_.launch(stream_.get(), plan_, args_)));
     DW_TRY(wait(staged));
     uint32_t code = kNoFault;
     for (uint32_t i = 0; i < plan_.blocks; ++i) code = std::min(code, notes_.as<StepNote>()[i].fault);

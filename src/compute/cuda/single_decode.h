@@ -54,6 +54,7 @@ class SingleDecode {
     const Stream& stream_;
     DecodePlan plan_;
     DecodeStep args_;
+    StepGraph graph_;
     DeviceBytes layers_, words_, parts_;
     PinnedBytes blocks_, notes_, logits_;
     std::vector<uint32_t> given_;  // tiles of each block whose logits the caller has; kStepDone when all
