@@ -22,6 +22,28 @@ struct ChunkUnit {
     uint32_t kv_head;
 };
 
+// The block's units of a step, and the token's angles, by lane; one warp's work. The table of blocks is in memory of
+// the host, which is far away.
+template <uint32_t kHeadDim>
+__device__ uint32_t find_units(const DecodeStep& args, ChunkUnit* unit, Angles<kHeadDim / 64>* angles) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t all_units = (args.position / kBlockTokens + 1) * args.kv_heads;
+    const uint32_t units = (all_units + gridDim.x - 1 - blockIdx.x) / gridDim.x;
+    for (uint32_t i = lane; i < units; i += 32) {
+        const uint32_t number = blockIdx.x + i * gridDim.x;
+        const uint32_t chunk = number / args.kv_heads;
+        const uint32_t kv_head = number % args.kv_heads;
+        unit[i] = {args.block[chunk] + kv_head * kHeadBytes<kHeadDim>, chunk, kv_head};
+    }
+    angles[lane] = load_angles<kHeadDim / 64>(args.cosine, args.sine, kHeadDim / 2, args.position);
+    return units;
+}
+
+// That warp tells those that multiply.
+constexpr uint32_t kUnitThreads = kMultiplyThreads + 32;
+__device__ inline void units_found() { asm volatile("bar.arrive 4, %0;" ::"n"(kUnitThreads) : "memory"); }
+__device__ inline void wait_for_units() { asm volatile("bar.sync 4, %0;" ::"n"(kUnitThreads) : "memory"); }
+
 template <uint32_t kHeadDim>
 struct AttentionScratch {
     SplitExchange<kGroupWarps> exchange[kChunkGroups];
@@ -56,6 +78,7 @@ struct ChunkWalk {
     __device__ void turn(const Worker& w, uint32_t i, uint32_t layer, bool own_chunk, uint32_t tag) const {
         constexpr uint32_t kPairs = kHeadDim / 64;
         const uint32_t kv_head = unit[i].kv_head;
+        const Angles<kPairs> turns = angles[w.lane];
         for (uint32_t h = warp_of_group; h < group + (own_chunk ? 2 : 0); h += kGroupWarps) {
             const HeadOf of = h < group ? HeadOf::kQuery : h == group ? HeadOf::kKey : HeadOf::kValue;
             const uint32_t row = of == HeadOf::kQuery ? kv_head * group + h
@@ -69,7 +92,7 @@ struct ChunkWalk {
             float value[kPairs][2];
 #pragma unroll
             for (uint32_t k = 0; k < kPairs * 2; ++k) value[k / 2][k % 2] = __uint_as_float(bits[k]);
-            const auto made = turn_head_row<kPairs>(value, angles[w.lane], of);
+            const auto made = turn_head_row<kPairs>(value, turns, of);
             if (of == HeadOf::kQuery) {
                 keep_query(scratch.turned[group_of_warps], h, args.pairs, made, args.query_scale);
             } else {

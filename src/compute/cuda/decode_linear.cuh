@@ -336,8 +336,8 @@ __device__ float2 multiply_tile(const Worker& w, const uint8_t* weights, const u
     return {acc[0], acc[1]};
 }
 
-// A row's sum over its super-blocks, from its parts.
-__device__ inline float join_parts(const Worker& w, ActivationKind kind, const float* parts, uint32_t super_blocks) {
+// A row's sum over its super-blocks; `parts` is where its parts lie in shared memory.
+__device__ inline float join_parts(const Worker& w, ActivationKind kind, uint32_t parts, uint32_t super_blocks) {
     float sum = 0.0F;
     const auto add = [&](float part, float scale) {
         sum = kind == ActivationKind::kA32P ? __fadd_rn(sum, part) : __fmaf_rn(part, scale, sum);
@@ -345,15 +345,18 @@ __device__ inline float join_parts(const Worker& w, ActivationKind kind, const f
     uint32_t sb = 0;
 #pragma unroll 2
     for (; sb + 4 <= super_blocks; sb += 4) {
-        const float4 four = *reinterpret_cast<const float4*>(parts + sb);
+        const uint4 four = load_shared(parts + sb * sizeof(float));
         const float4 scale = *reinterpret_cast<const float4*>(w.scale + sb);
-        add(four.x, scale.x);
-        add(four.y, scale.y);
-        add(four.z, scale.z);
-        add(four.w, scale.w);
+        add(__uint_as_float(four.x), scale.x);
+        add(__uint_as_float(four.y), scale.y);
+        add(__uint_as_float(four.z), scale.z);
+        add(__uint_as_float(four.w), scale.w);
     }
-#pragma unroll 1
-    for (; sb < super_blocks; ++sb) add(parts[sb], w.scale[sb]);
+    if (sb == super_blocks) return sum;
+    const uint4 four = load_shared(parts + sb * sizeof(float));
+    add(__uint_as_float(four.x), w.scale[sb]);
+    if (sb + 1 < super_blocks) add(__uint_as_float(four.y), w.scale[sb + 1]);
+    if (sb + 2 < super_blocks) add(__uint_as_float(four.z), w.scale[sb + 2]);
     return sum;
 }
 
@@ -448,12 +451,12 @@ __device__ void multiply_records_of(WeightType type, Worker& w, uint32_t tiles, 
     }
 }
 
-// All tiles of the block of one phase; `emit(first tile, tiles, part)` after each round of at most `round_tiles`, by
-// all threads. matrix_of(first tile, tiles) is the matrix of these tiles; it takes so many from `tiles` that they are
-// of one type.
-template <StepTypes kTypes, class MatrixOf, class Emit>
+// All tiles of the block of one phase, in rounds of at most `round_tiles`. All threads call emit(prepare(first tile,
+// tiles, part)): what they prepare is ready when the last parts are. matrix_of(first tile, tiles) is the matrix of
+// these tiles; it takes so many from `tiles` that they are of one type.
+template <StepTypes kTypes, class MatrixOf, class Prepare, class Emit>
 __device__ void multiply_phase(Worker& w, uint32_t tiles, uint32_t super_blocks, uint32_t round_tiles,
-                               const MatrixOf& matrix_of, const Emit& emit) {
+                               const MatrixOf& matrix_of, const Prepare& prepare, const Emit& emit) {
     for (uint32_t first = 0, count = 0; first < tiles; first += count) {
         count = min(round_tiles, tiles - first);
         const TiledMatrix& matrix = matrix_of(first, count);
@@ -475,8 +478,9 @@ __device__ void multiply_phase(Worker& w, uint32_t tiles, uint32_t super_blocks,
         } else {
             multiply_tiles<WeightType::kQ4_0>(w, count, super_blocks, part);
         }
+        const auto row = prepare(first, count, part);
         meet();
-        emit(first, count, part);
+        emit(row);
     }
 }
 

@@ -201,18 +201,30 @@ __device__ const TiledMatrix& matrix_of_qkv(const DecodeStep& args, const StepLa
     return matrix[i];
 }
 
+// A thread's row of a round.
+struct RowToEmit {
+    bool in_round;   // whether the thread has parts to join
+    bool emits;      // whether it has a row: of gate and up, who has gate's
+    bool in_rounds;  // whether the host wants to know of the round before
+    uint32_t parts;  // their address
+    uint32_t row;
+    uint64_t* to;
+    float* own;
+    float residual;  // before this phase
+};
+
 // A row's sum becomes its output.
-__device__ void emit_row(const Worker& w, const DecodeStep& args, const PhaseInLayer& plan, Phase phase, uint32_t row,
-                         float value, float up, float* own) {
+__device__ void emit_row(const Worker& w, const DecodeStep& args, const RowToEmit& out, Phase phase, float value,
+                         float up, uint32_t tag) {
     if (phase == Phase::kOutput) {
-        if (row >= args.output.rows) return;
-        args.logits[row] = value;
+        if (out.row >= args.output.rows) return;
+        args.logits[out.row] = value;
         if (magnitude_bits(value) >= kInfinityBits) atomicMin(w.fault, fault_code(args.layers, Place::kLogits));
         return;
     }
     if (phase == Phase::kPair) value = __fmul_rn(silu(value), up);
-    if (phase == Phase::kWo || phase == Phase::kDown) value = *own = __fadd_rn(*own, value);
-    publish(plan.to + row, value, plan.tag);
+    if (phase == Phase::kWo || phase == Phase::kDown) value = *out.own = __fadd_rn(out.residual, value);
+    publish(out.to, value, tag);
 }
 
 template <uint32_t kHeadDim, StepTypes kTypes>
@@ -221,41 +233,47 @@ __device__ void run_phase(Worker& w, const DecodeStep& args, const StepLayer* la
     const PhaseShare share = shared.phase[static_cast<uint32_t>(phase)];
     if (share.tiles == 0) return;  // nobody would wait until the block has read what it has no use for
     const PhaseInLayer plan = phase_in_layer<kTypes>(args, layers, index, phase);
-    if (phase == Phase::kDown) {
-        take_activations(w, plan.in);
-    } else {
-        make_activations(w, plan.in, args.inverse_width, args.eps);
-    }
     if (phase == Phase::kWo || phase == Phase::kDown) {
         const float* norm = phase == Phase::kWo        ? layers[index].ffn_norm
                             : index + 1 == args.layers ? args.output_norm
                                                        : layers[index + 1].attn_norm;
         prefetch_norm(norm, args.d_model);
     }
+    if (phase == Phase::kDown) {
+        take_activations(w, plan.in);
+    } else {
+        make_activations(w, plan.in, args.inverse_width, args.eps);
+    }
     const uint32_t pair = phase == Phase::kPair ? 1 : 0;
     const auto matrix_of = [&](uint32_t first, uint32_t& count) -> const TiledMatrix& {
         if (kTypes != StepTypes::kAny || phase != Phase::kQkv) return *plan.matrix;
         return matrix_of_qkv(args, layers[index], share.first_row / kTileRows + first, count);
     };
+    static_assert(kRoundParts / 8 <= kMultiplyThreads);  // a row has at least 8 parts, padded: one is a thread's
+    const auto prepare = [&](uint32_t first, uint32_t tiles, const float* part) {
+        RowToEmit out;
+        out.in_round = threadIdx.x < tiles * kTileRows;
+        out.emits = out.in_round && (pair == 0 || w.lane < kTileRows);
+        out.in_rounds = phase == Phase::kOutput && first > 0 && args.in_rounds;
+        out.parts = shared_address(part + threadIdx.x * row_parts(share.super_blocks));
+        const uint32_t row = (first >> pair) * kTileRows + (pair == 0 ? threadIdx.x : w.warp * kTileRows + w.lane);
+        out.row = share.first_row + row;
+        out.to = plan.to + out.row;
+        out.own = &shared.own[row % kMostOwnRows];
+        out.residual = *out.own;
+        hold(out.parts);
+        return out;
+    };
     multiply_phase<kTypes>(
-        w, share.tiles, share.super_blocks, share.round_tiles, matrix_of,
-        [&](uint32_t first, uint32_t tiles, const float* part) {
-            if (phase == Phase::kOutput && first > 0 && args.in_rounds) {
+        w, share.tiles, share.super_blocks, share.round_tiles, matrix_of, prepare, [&](const RowToEmit& out) {
+            if (out.in_rounds) {
                 count_written(&shared.written, threadIdx.x < share.round_tiles * kTileRows);
             }
-            const uint32_t first_row = share.first_row + (first >> pair) * kTileRows;
-            const uint32_t stride = row_parts(share.super_blocks);
-#pragma unroll 1
-            for (uint32_t i = threadIdx.x; i - w.lane < tiles * kTileRows; i += kMultiplyThreads) {
-                const bool mine = i < tiles * kTileRows;
-                const float sum = mine ? join_parts(w, plan.in.kind, part + i * stride, share.super_blocks) : 0.0F;
-                // A tile of gate has its tile of up beside it.
-                const float up = __shfl_down_sync(kAllLanes, sum, kTileRows);
-                const uint32_t row = first_row + (pair == 0 ? i : i / 32 * kTileRows + w.lane);
-                if (mine && (pair == 0 || w.lane < kTileRows)) {
-                    emit_row(w, args, plan, phase, row, sum, up, &shared.own[(row - share.first_row) % kMostOwnRows]);
-                }
-            }
+            if (!__any_sync(kAllLanes, out.in_round)) return;
+            const float sum = out.in_round ? join_parts(w, plan.in.kind, out.parts, share.super_blocks) : 0.0F;
+            // A tile of gate has its tile of up beside it.
+            const float up = __shfl_down_sync(kAllLanes, sum, kTileRows);
+            if (out.emits) emit_row(w, args, out, phase, sum, up, plan.tag);
         });
 }
 
@@ -265,30 +283,6 @@ __device__ ChunkWalk<kHeadDim> chunk_walk(const DecodeStep& args, StepShared<kHe
     return {args,         shared.scratch.attention, shared.chunk,      shared.unit, shared.angles, shared.units,
             shared.group, warp / kGroupWarps,       warp % kGroupWarps};
 }
-
-// What attention needs to know of the step; the table of blocks is in memory of the host, which is far away.
-template <uint32_t kHeadDim>
-__device__ void find_units(const DecodeStep& args, StepShared<kHeadDim>& shared) {
-    const uint32_t lane = threadIdx.x % 32;
-    const uint32_t all_units = (args.position / kBlockTokens + 1) * args.kv_heads;
-    const uint32_t units = (all_units + gridDim.x - 1 - blockIdx.x) / gridDim.x;
-    for (uint32_t i = lane; i < units; i += 32) {
-        const uint32_t unit = blockIdx.x + i * gridDim.x;
-        const uint32_t chunk = unit / args.kv_heads;
-        const uint32_t kv_head = unit % args.kv_heads;
-        shared.unit[i] = {args.block[chunk] + kv_head * kHeadBytes<kHeadDim>, chunk, kv_head};
-    }
-    shared.angles[lane] = load_angles<kHeadDim / 64>(args.cosine, args.sine, kHeadDim / 2, args.position);
-    if (lane == 0) {
-        shared.units = units;
-        shared.group = args.heads / args.kv_heads;
-    }
-}
-
-// One warp tells those that multiply that it has found the units.
-constexpr uint32_t kUnitThreads = kMultiplyThreads + 32;
-__device__ inline void units_found() { asm volatile("bar.arrive 4, %0;" ::"n"(kUnitThreads) : "memory"); }
-__device__ inline void wait_for_units() { asm volatile("bar.sync 4, %0;" ::"n"(kUnitThreads) : "memory"); }
 
 template <uint32_t kHeadDim, StepTypes kTypes>
 __device__ void walk(const DecodeStep& args, StepShared<kHeadDim>& shared, const StepLayer* layers, float* scale,
@@ -361,7 +355,11 @@ __global__ void __launch_bounds__(kStepThreads, 1)
     } else if (threadIdx.x == kFetchWarp * 32) {
         fetch_weights<kTypes>(args, layers, shared.phase, ring);
     } else if (warp == kNoteWarp) {
-        find_units(args, shared);
+        const uint32_t units = find_units<kHeadDim>(args, shared.unit, shared.angles);
+        if (threadIdx.x % 32 == 0) {
+            shared.units = units;
+            shared.group = args.heads / args.kv_heads;
+        }
         units_found();
         serve_blocks<kTypes>(args, layers, shared);
         if (threadIdx.x % 32 == 0) {

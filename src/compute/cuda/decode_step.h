@@ -78,7 +78,7 @@ struct DecodePlan {
 // `layers`: what model.layer points to on the card.
 DecodePlan plan_decode_step(const DecodeStep& model, std::span<const StepLayer> layers);
 
-// The kernel as a graph of one node: launched so, it begins two microseconds sooner.
+// The kernel as a graph of one node: launched so, it begins sooner.
 class StepGraph {
   public:
     StepGraph() = default;
