@@ -314,7 +314,7 @@ TEST(ProgramTest, bench_measures_what_it_was_asked_for) {
     const Outcome table = driftwood("bench -m demo -p 0 -n 1 -d 5 -r 1");
     EXPECT_NE(table.output.find("tg1 @ d5"), std::string::npos) << table.output;
     EXPECT_NE(table.output.find("weights: in the program"), std::string::npos) << table.output;
-    const Outcome csv = driftwood("bench -m demo -p 4 -n 0 -r 1 -o csv", "2>/dev/null");
+    const Outcome csv = driftwood("bench -m demo -p 4 -n 0 -r 1 -t 0 -o csv", "2>/dev/null");
     EXPECT_EQ(csv.output.find("cpu_info,"), 0U) << csv.output;
 }
 

@@ -24,7 +24,7 @@ struct BenchOptions {
     std::string model;  // empty: a synthetic one
     std::string like = "llama-3.2-1b";
     std::string quant = "q8_0";
-    std::vector<std::string> n_prompt = {"512"}, n_gen = {"128"}, depth = {"0"}, threads, batch = {"512"},
+    std::vector<std::string> n_prompt = {"512"}, n_gen = {"128"}, depth = {"0"}, threads = {"0"}, batch = {"512"},
                              sessions = {"1"};
     uint32_t repetitions = 5;
     std::string isa = "auto";
@@ -85,10 +85,8 @@ Result<std::vector<BenchCase>> cases_of(const BenchOptions& options) {
     DW_ASSIGN(const auto depths, parse_values("-d", options.depth, 0, kMostValue));
     DW_ASSIGN(const auto batches, parse_values("-b", options.batch, 1, compute::kMaxStepTokens));
     DW_ASSIGN(const auto sessions, parse_values("--sessions", options.sessions, 1, 1024));
-    std::vector<uint32_t> threads = {compute::available_cores()};
-    if (!options.threads.empty()) {
-        DW_ASSIGN(threads, parse_values("-t", options.threads, 1, 1024));
-    }
+    DW_ASSIGN(auto threads, parse_values("-t", options.threads, 0, 1024));
+    std::replace(threads.begin(), threads.end(), 0U, compute::available_cores());
     std::vector<BenchCase> cases;
     for (const uint32_t t : threads) {
         for (const uint32_t d : depths) {
@@ -215,7 +213,7 @@ void add_bench(CLI::App& app, int& exit_code) {
     list("-p,--n-prompt", options->n_prompt, "Tokens of a prompt");
     list("-n,--n-gen", options->n_gen, "Tokens to generate");
     list("-d,--n-depth", options->depth, "Tokens that are there before");
-    list("-t,--threads", options->threads, "Threads (default: one per core that this process may use)");
+    list("-t,--threads", options->threads, "Threads; 0: the cores this process may use");
     list("-b,--batch-size", options->batch,
          "Tokens of a prompt that go through one step, 1 to " + std::to_string(compute::kMaxStepTokens));
     list("--sessions", options->sessions, "Conversations that share each step");

@@ -176,8 +176,8 @@ void add_chain(CLI::App& app, int& exit_code) {
     command->add_option("--sizes", options->sizes, "Sizes of the square matrices (default: 128,256,512,1024,2048)")
         ->delimiter(',')
         ->check(CLI::Range(1U, kLargestGemm));
-    command->add_option("--threads", options->threads, "Threads of the device (default: one per core)")
-        ->check(CLI::Range(1U, 1024U));
+    command->add_option("--threads", options->threads, "Threads of the device (0: one per core)")
+        ->check(CLI::Range(0U, 1024U));
     command->add_option("--actors", options->actors, "Idle actors, alive at once (default: 1000)")
         ->check(CLI::Range(1U, 1'000'000U));
     command->add_flag("--quick", options->quick, "Little of everything: a few seconds, rough figures");
