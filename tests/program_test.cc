@@ -177,7 +177,7 @@ TEST(ProgramTest, chain_takes_devices_sizes_and_threads_and_refuses_others) {
     EXPECT_EQ(chain["actors"]["actors"], 5);
     EXPECT_EQ(chain["elements_differing_from_reference"], 0);
     for (const char* bad :
-         {"--device abacus", "--sizes 0", "--sizes 100000", "--sizes x", "--threads 0", "--actors 0"}) {
+         {"--device abacus", "--sizes 0", "--sizes 100000", "--sizes x", "--threads 1025", "--actors 0"}) {
         EXPECT_EQ(driftwood(std::string("chain --quick ") + bad).exit_code, 2) << bad;
     }
     const Outcome text = driftwood("chain --quick --device cpu");

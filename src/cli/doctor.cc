@@ -167,7 +167,7 @@ void add_doctor(CLI::App& app, int& exit_code) {
     subject->require_option(1);
     command->add_option("--model", options->model, "The model of that plan: a GGUF file, or the built-in 'demo'")
         ->needs(device);
-    add_weights(*command, options->weights);
+    add_weights(*command, options->weights)->needs(device);
     command->add_flag_callback(
         "--json", [options] { options->format = Format::kJson; }, "Print JSON");
     command->footer(

@@ -68,6 +68,7 @@ Result<std::vector<float>> compute_logits(const LogitsOptions& options, compute:
 Result<void> logits(const LogitsOptions& options) {
     DW_ASSIGN(const auto model, node::load_model(options.model, options.activations));
     DW_ASSIGN(const auto engine, node::make_engine(*model, options.engine, options.engine_options, options.weights));
+    note_weights(*model);
     const auto start = std::chrono::steady_clock::now();
     DW_ASSIGN(const std::vector<float> values, compute_logits(options, *engine));
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;

@@ -51,10 +51,11 @@ Result<void> check_room(const std::string& path, uint64_t bytes) {
 void remove_abandoned(const std::filesystem::path& directory) {
     std::error_code failed;
     const auto before = std::filesystem::file_time_type::clock::now() - kAbandonedAfter;
-    for (const auto& entry : std::filesystem::directory_iterator(directory, failed)) {
-        if (!entry.path().filename().string().starts_with(file::kTemporaryPrefix)) continue;
-        const auto written = entry.last_write_time(failed);
-        if (!failed && written < before) std::filesystem::remove(entry.path(), failed);
+    for (std::filesystem::directory_iterator at(directory, failed), end; at != end && !failed; at.increment(failed)) {
+        if (!at->path().filename().string().starts_with(file::kTemporaryPrefix)) continue;
+        std::error_code gone;  // somebody else may have removed it
+        const auto written = at->last_write_time(gone);
+        if (!gone && written < before) std::filesystem::remove(at->path(), gone);
     }
 }
 

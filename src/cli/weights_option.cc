@@ -20,12 +20,12 @@ void show_progress(uint64_t done, uint64_t total) {
 
 }  // namespace
 
-void add_weights(CLI::App& command, model::WeightsOptions& weights) {
+CLI::Option* add_weights(CLI::App& command, model::WeightsOptions& weights) {
     static const std::map<std::string, model::WeightsChoice> kChoices = {{"auto", model::WeightsChoice::kAuto},
                                                                          {"map", model::WeightsChoice::kMap},
                                                                          {"copy", model::WeightsChoice::kCopy}};
     if (isatty(STDERR_FILENO) != 0) weights.progress = show_progress;
-    command
+    return command
         .add_option_function<std::string>(
             "--weights", [&weights](const std::string& name) { weights.choice = kChoices.at(name); },
             "Where the processor reads a model file's weights: map (llama.cpp's --mmap: shared with other processes), "

@@ -9,7 +9,7 @@
 namespace driftwood::cli {
 
 // Adds --weights. On a terminal, reading a file shows how far it is.
-void add_weights(CLI::App& command, model::WeightsOptions& weights);
+CLI::Option* add_weights(CLI::App& command, model::WeightsOptions& weights);
 
 // "copied into memory (the page cache has it in small pages): 697.3 MB of 699.1 MB in huge pages"
 std::string weights_text(const model::WeightsPlace& place);

@@ -53,7 +53,7 @@ Result<BlockId> HostKvPool::take(uint32_t count) {
     if (count > capacity_ || begin > capacity_ - count) {
         return error(ErrorCode::kLimit, "[compute.kv] " + std::to_string(count) + " block(s): the pool holds " +
                                             std::to_string(capacity_) + ", " + std::to_string(in_use_) +
-                                            " are in use; end or rewind sessions, or allow more KV blocks");
+                                            " are in use; end or rewind sessions, or start with more memory free");
     }
     const size_t committed = region_.size();
     DW_TRY(region_.grow(offset(begin + count)));

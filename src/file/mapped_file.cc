@@ -156,7 +156,10 @@ Result<bool> MappedFile::populate([[maybe_unused]] uint64_t begin, [[maybe_unuse
     DW_TRY(in_pieces(begin, end, progress, [&](uint64_t from, uint64_t to) -> Result<void> {
         while (able && madvise(const_cast<uint8_t*>(data_) + from, to - from, MADV_POPULATE_READ) != 0) {
             if (errno == EINVAL) able = false;  // kernels before 5.14
-            if (errno == EFAULT) return became_shorter(path_);
+            if (errno == EFAULT) {              // reading there would be a signal
+                DW_TRY(check_unchanged());
+                return error(ErrorCode::kIo, "[file.read] " + path_ + ": the system cannot read all of it");
+            }
             if (able && errno != EINTR && errno != EAGAIN) return errno_error("file.read", path_);
         }
         return {};
@@ -189,8 +192,12 @@ Result<void> MappedFile::copy_into_memory([[maybe_unused]] const Progress& progr
         return read_at(fd(), path_, scratch->data() + from, from, to);
     }));
     DW_TRY(check_unchanged());
-    if (!scratch->replace(const_cast<uint8_t*>(data_)))
-        return errno_error("file.read", path_ + ": a copy in its place");
+    if (!scratch->replace(const_cast<uint8_t*>(data_))) {
+        const Error failed = errno_error("file.read", path_ + ": a copy in its place");
+        data_ = nullptr;  // the system may have unmapped it before it failed: the place may be somebody else's by now
+        size_ = 0;
+        return failed;
+    }
     copied_ = true;
     return {};
 #else

@@ -31,7 +31,9 @@ std::optional<uint64_t> number_in(const std::string& path) {
 }
 
 uint64_t left_in(const std::string& directory, const GroupFiles& files) {
-    const auto limit = number_in(directory + "/" + files.limit);
+    auto limit = number_in(directory + "/" + files.limit);
+    // Version 2 slows a group down beyond this one, for as long as it gives nothing back.
+    if (const auto high = number_in(directory + "/memory.high")) limit = std::min(limit.value_or(kNoLimit), *high);
     const auto usage = number_in(directory + "/" + files.usage);
     if (!limit || !usage) return kNoLimit;
     uint64_t cache = 0;
@@ -81,7 +83,8 @@ uint64_t available_bytes() {
         if (key == "MemAvailable:" && file >> kilobytes) {
             std::ostringstream groups;
             groups << std::ifstream("/proc/self/cgroup").rdbuf();
-            return std::min(kilobytes * 1024, group_available_bytes(groups.str(), "/sys/fs/cgroup"));
+            const uint64_t left = std::min(kilobytes * 1024, group_available_bytes(groups.str(), "/sys/fs/cgroup"));
+            return std::max<uint64_t>(1, left);  // 0 would say that nobody knows
         }
         file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
     }

@@ -43,6 +43,9 @@ TEST_F(GroupTest, a_limit_counts_without_cached_files) {
     EXPECT_EQ(group_available_bytes("0::/a\n", root_), 300000U);
     write("a/memory.stat", "anon 350000\nfile 350000\ninactive_anon 5\nactive_file 50000\ninactive_file 150000\n");
     EXPECT_EQ(group_available_bytes("0::/a\n", root_), 500000U);
+    write("a/memory.high", "800000\n");
+    EXPECT_EQ(group_available_bytes("0::/a\n", root_), 300000U);
+    write("a/memory.high", "max\n");
     write("a/memory.current", "1300000\n");
     EXPECT_EQ(group_available_bytes("0::/a\n", root_), 0U);
 }

@@ -56,7 +56,8 @@ uint64_t bytes_in_huge_pages(const void* at, size_t size) {
             continue;
         }
         if (!within) continue;
-        for (const std::string_view key : {"AnonHugePages:", "FilePmdMapped:", "ShmemPmdMapped:"}) {
+        for (const std::string_view key :
+             {"AnonHugePages:", "FilePmdMapped:", "ShmemPmdMapped:", "Shared_Hugetlb:", "Private_Hugetlb:"}) {
             if (line.starts_with(key)) bytes += std::stoull(line.substr(key.size())) * 1024;
         }
     }

@@ -18,7 +18,7 @@ void prefer_huge_pages(const void* at, size_t size);
 bool huge_pages_given();
 
 // How many bytes of the mappings that lie within [at, at + size), rounded up to a page, are in huge pages now; 0 where
-// the system does not say. Costs a walk over the pages that the process has mapped: milliseconds.
+// the system does not say. Costs a walk over the pages that the process has mapped: milliseconds for a gigabyte.
 uint64_t bytes_in_huge_pages(const void* at, size_t size);
 
 }  // namespace driftwood::memory

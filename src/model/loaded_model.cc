@@ -58,10 +58,13 @@ class LoadedModel final : public Model {
     }
     const file::Hash& text_identity() const override { return text_identity_; }
 
-    Result<void> place_weights(const WeightsOptions& options) override {
-        if (!mapped_) return {};
-        DW_ASSIGN(placed_, model::place_weights(*mapped_, weights_facts(weights_.spec, mapped_->bytes()), options));
-        return {};
+    Result<bool> place_weights(const WeightsOptions& options) override {
+        if (!mapped_) return false;
+        const bool before = mapped_->is_copy();
+        auto placed = model::place_weights(*mapped_, weights_facts(weights_.spec, mapped_->bytes()), options);
+        if (options.progress) options.progress(mapped_->size(), mapped_->size());  // it is over, however it ended
+        DW_ASSIGN(placed_, std::move(placed));
+        return mapped_->is_copy() != before;
     }
     WeightsPlace weights_place() const override {
         if (!mapped_) return {};

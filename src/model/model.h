@@ -57,8 +57,9 @@ class Model {
     virtual const file::Hash& text_identity() const = 0;
 
     // For an engine that reads the weights where they lie: brings them into huge pages, as the options say, with the
-    // same bytes at the same addresses. Precondition: nobody reads them meanwhile. After an error the model is no good.
-    virtual Result<void> place_weights(const WeightsOptions& options) = 0;
+    // same bytes at the same addresses. True: this call has copied them. Precondition: nobody reads them meanwhile.
+    // After an error the model is no good.
+    virtual Result<bool> place_weights(const WeightsOptions& options) = 0;
     // Where they are now.
     virtual WeightsPlace weights_place() const = 0;
 };

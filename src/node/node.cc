@@ -92,9 +92,8 @@ Result<std::unique_ptr<compute::Engine>> make_engine(model::Model& model, const 
                                                      const model::WeightsOptions& weights) {
     DW_ASSIGN(auto engine, compute::make_engine(name, model.spec(), options));
     if (!engine->reads_weights_in_place()) return engine;
-    const bool before = model.weights_place().copied;
-    DW_TRY(model.place_weights(weights));
-    if (model.weights_place().copied == before) return engine;
+    DW_ASSIGN(const bool copied, model.place_weights(weights));
+    if (!copied) return engine;
     // Its KV blocks counted on the memory that the copy has taken.
     engine.reset();
     return compute::make_engine(name, model.spec(), options);

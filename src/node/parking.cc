@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -21,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kDirectoryPrefix = "parked-";
+constexpr std::string_view kUniqueName = "XXXXXX";  // mkdtemp's
 constexpr std::string_view kImageSuffix = ".actor";
 constexpr std::string_view kKeptSuffix = ".kept.actor";
 
@@ -32,6 +33,13 @@ std::filesystem::path default_directory() {
     if (home != nullptr && *home == '/') return std::filesystem::path(home) / ".cache" / "driftwood" / "parked";
     std::error_code none;
     return std::filesystem::temp_directory_path(none) / "driftwood-parked";
+}
+
+// A lock is known on this machine alone, also where others see the directory: names say whose it is.
+std::string directory_prefix() {
+    char host[HOST_NAME_MAX + 1] = {};
+    static_cast<void>(gethostname(host, HOST_NAME_MAX));
+    return "parked-" + std::string(host) + "-";
 }
 
 // The directory, locked for as long as it is open, so that others see that its process lives; invalid where somebody
@@ -54,19 +62,28 @@ bool is_transient(const std::string& name) {
     return digits != 0 && digits != std::string::npos && name.substr(digits) == kImageSuffix;
 }
 
-// Removes what processes left that were killed.
+std::vector<fs::path> entries_of(const fs::path& directory) {
+    std::vector<fs::path> entries;
+    std::error_code failed;
+    for (fs::directory_iterator at(directory, failed), end; at != end && !failed; at.increment(failed)) {
+        entries.push_back(at->path());
+    }
+    return entries;
+}
+
+// Removes what processes of this machine left that were killed.
 void remove_abandoned(const fs::path& parent) {
     std::error_code ignored;
-    for (const fs::directory_entry& entry : fs::directory_iterator(parent, ignored)) {
-        if (!entry.path().filename().string().starts_with(kDirectoryPrefix)) continue;
-        const file::Fd ours = lock_directory(entry.path().string());
+    const std::string prefix = directory_prefix();
+    for (const fs::path& directory : entries_of(parent)) {
+        const std::string name = directory.filename().string();
+        if (!name.starts_with(prefix) || name.size() != prefix.size() + kUniqueName.size()) continue;
+        const file::Fd ours = lock_directory(directory.string());
         if (!ours.valid()) continue;
-        std::vector<fs::path> images;
-        for (const fs::directory_entry& file : fs::directory_iterator(entry.path(), ignored)) {
-            if (is_transient(file.path().filename().string())) images.push_back(file.path());
+        for (const fs::path& image : entries_of(directory)) {
+            if (is_transient(image.filename().string())) fs::remove(image, ignored);
         }
-        for (const fs::path& image : images) fs::remove(image, ignored);
-        fs::remove(entry.path(), ignored);  // fails where an image was kept
+        fs::remove(directory, ignored);  // fails where an image was kept
     }
 }
 
@@ -84,7 +101,7 @@ Result<ParkingDirectory> ParkingDirectory::create(const std::string& option) {
     remove_abandoned(parent);
     constexpr int kAttempts = 10;  // another process may take a new directory for an abandoned one
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
-        std::string path = (parent / (std::string(kDirectoryPrefix) + "XXXXXX")).string();
+        std::string path = (parent / (directory_prefix() + std::string(kUniqueName))).string();
         if (mkdtemp(path.data()) == nullptr) return failed(std::strerror(errno));
         file::Fd lock = lock_directory(path);
         if (lock.valid()) return ParkingDirectory(std::move(path), std::move(lock));

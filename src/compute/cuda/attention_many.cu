@@ -10,7 +10,7 @@ namespace driftwood::compute::cuda {
 namespace {
 
 constexpr uint32_t kDecodeWarps = 4;
-// Of a multiprocessor, as its registers and shared memory allow.
+// Of a multiprocessor, as its registers and shared memory allow; with two rows a lane none is asked for.
 template <uint32_t kHeadDim, uint32_t kRows>
 constexpr uint32_t kBlocks = kRows == 2       ? 1
                              : kHeadDim == 64 ? 5

@@ -66,7 +66,7 @@ struct ChunkPart {
 
 // kWarps warps, numbered by `warp`; `sync()` is their barrier, which they have passed since chunk, q16 and head_cq were
 // written. put_part(head, part, in range) and put_sums(head, dimension, sums of it and the next) take the results.
-// kEights eights of queries are worked on: what products make of the others is nothing.
+// kEights eights of queries are worked on: what products make of the others, nobody reads.
 template <uint32_t kHeadDim, uint32_t kWarps, uint32_t kEights, class Sync, class PutPart, class PutSums>
 __device__ void attend_chunk(const Chunk<kHeadDim>& chunk, SplitExchange<kWarps>& exchange, const int16_t* q16,
                              const float* head_cq, uint32_t group, uint32_t keys, uint32_t warp, const Sync& sync,

@@ -423,6 +423,7 @@ DecodePlan plan_on_card(const DecodeStep& model, DecodePlan made) {
                              static_cast<int>(made.shared_bytes)) != cudaSuccess ||
         cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fit, kernel, kStepThreads, made.shared_bytes) != cudaSuccess ||
         fit == 0) {
+        static_cast<void>(cudaGetLastError());  // it is not the next launch's
         return {};
     }
     made.blocks = blocks;
@@ -484,7 +485,9 @@ cudaError_t StepGraph::launch(cudaStream_t stream, const DecodePlan& plan, const
     params.blockDim = dim3(kStepThreads);
     params.sharedMemBytes = static_cast<uint32_t>(plan.shared_bytes);
     params.kernelParams = parameters;
-    const cudaError_t code = exec_ == nullptr ? make(params) : cudaGraphExecKernelNodeSetParams(exec_, node_, &params);
+    cudaError_t code = exec_ == nullptr ? make(params) : cudaSuccess;
+    // A node may be that of an earlier step whose graph could not be made.
+    if (code == cudaSuccess) code = cudaGraphExecKernelNodeSetParams(exec_, node_, &params);
     return code == cudaSuccess ? cudaGraphLaunch(exec_, stream) : code;
 }
 

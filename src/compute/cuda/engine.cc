@@ -250,6 +250,7 @@ Result<void> CudaEngine::launch_graph(const Pass& pass) {
     const Result<void> enqueued = enqueue(pass);
     cudaGraph_t captured = nullptr;
     const cudaError_t ended = cudaStreamEndCapture(stream_.get(), &captured);
+    if (!enqueued.ok() && captured != nullptr) cudaGraphDestroy(captured);
     DW_TRY(enqueued);
     DW_TRY(check("end a graph", ended));
     Graph graph{pass.rows, logit_rows, pass.max_chunks, nullptr};

@@ -1,7 +1,8 @@
 // CudaEngine: the decoder's whole step on one card. A step copies a few numbers per token to the card, launches its
-// kernels on one stream, copies faults and logits back (many logits by a second one) and waits once; between those it
-// neither waits nor allocates (buffers grow with the largest batch seen). A step of decodes is one captured graph, of
-// one decode one kernel (single_decode.h) where card and model allow it.
+// kernels on one stream, copies faults and logits back and waits for them (for many logits part by part, which travel
+// by a second one); between those it neither waits nor takes memory of the card (buffers grow with the largest batch
+// seen). A step of decodes is one captured graph, of one decode one kernel (single_decode.h) where card and model allow
+// it.
 //
 // Rows as in HostEngine: the tokens of all items are one list that passes through each layer together, at most
 // kPassRows at a time. Items whose blocks do not fit on the card together run one group after another; memory that is

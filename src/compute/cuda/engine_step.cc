@@ -71,12 +71,14 @@ void CudaEngine::step_group(std::span<BatchItem> batch) {
     for (size_t begin = 0; begin < rows.size() && !failure_; begin += kPassRows) {
         const auto pass = std::span(rows).subspan(begin, std::min<size_t>(kPassRows, rows.size() - begin));
         auto ran = run_pass(batch, pass);
+        if (!ran.ok()) {
+            // What is still under way may be on its way into callers' memory.
+            for (const Stream* stream : {&stream_, &copies_}) static_cast<void>(stream->wait());
+        }
         if (!ran.ok() && ran.error().code == ErrorCode::kLimit) {
             for (const StepRow& row : pass) batch[row.item].error = ran.error();
         } else if (!ran.ok()) {
             failure_ = failed_card(ran.error());
-            // What is still under way may be on its way into callers' memory.
-            for (const Stream* stream : {&stream_, &copies_}) static_cast<void>(stream->wait());
         }
         if (pool_->failure() && !failure_) failure_ = pool_->failure();
         if (!failure_) pool_->waited();

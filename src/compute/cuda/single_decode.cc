@@ -89,6 +89,7 @@ Result<void> SingleDecode::hold_chunks(uint32_t chunks) {
     if (chunks <= args_.max_chunks) return {};
     const uint32_t most = (chunks + kChunkStep - 1) / kChunkStep * kChunkStep;
     const size_t parts = size_t{args_.heads} * most;
+    args_.max_chunks = 0;  // where one of both fails, the next step holds them anew
     DW_TRY(parts_.hold(parts * (3 + args_.head_dim) * sizeof(uint64_t)));
     DW_TRY(blocks_.hold(most * sizeof(uint8_t*)));
     args_.exchange.part = parts_.as<uint64_t>();

@@ -1,7 +1,8 @@
 // SingleDecode: a step of one token of one conversation as one kernel (decode_step.h), and its logits' way to the
 // caller. The kernel writes them into host memory as they come out: into the caller's, where the card reaches it, else
 // into its own, and says so, and this thread copies them on meanwhile.
-// A step waits for nothing else and allocates nothing, but where the context has outgrown the buffers between blocks.
+// A step waits for nothing else and allocates nothing, but the first, which makes the graph, and where the context has
+// outgrown the buffers between blocks.
 //
 // Threads: the engine's one submitting thread.
 #pragma once

@@ -36,11 +36,6 @@ namespace {  // each kernel file gets copies of its own
     return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFFFFFF));
 }
 
-// 2^n for -126 <= n <= 127, 0 below.
-[[maybe_unused]] inline float power_of_two(int32_t n) {
-    return n < -126 ? 0.0F : float_of(static_cast<uint32_t>(n + 127) << 23);
-}
-
 // Of 8 lanes: the largest unsigned number, the largest float (none of them NaN), the sum.
 [[maybe_unused]] inline uint32_t reduce_max(__m256i x) {
     __m128i most = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));

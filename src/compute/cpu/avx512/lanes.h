@@ -39,11 +39,6 @@ namespace {  // each kernel file gets copies of its own
     return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
 }
 
-// 2^n for -126 <= n <= 127, 0 below.
-[[maybe_unused]] inline float power_of_two(int32_t n) {
-    return n < -126 ? 0.0F : float_of(static_cast<uint32_t>(n + 127) << 23);
-}
-
 // Wraps, as sums of what is not finite may: GCC's _mm512_reduce_add_epi32 adds signed integers, which must not.
 [[maybe_unused]] inline int32_t reduce_add(__m512i x) {
     const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));

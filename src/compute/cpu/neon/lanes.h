@@ -53,11 +53,6 @@ namespace {  // each kernel file gets copies of its own
     return vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7FFFFFFFU));
 }
 
-// 2^n for -126 <= n <= 127, 0 below.
-[[maybe_unused]] inline float power_of_two(int32_t n) {
-    return n < -126 ? 0.0F : float_of(static_cast<uint32_t>(n + 127) << 23);
-}
-
 // Rule 6: EXP.
 [[maybe_unused]] inline float32x4_t exp_lanes(float32x4_t x) {
     const uint32x4_t above = vcgtq_f32(x, vdupq_n_f32(kExpLow));
