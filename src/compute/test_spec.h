@@ -201,4 +201,7 @@ inline std::vector<uint32_t> test_tokens(uint32_t vocab, uint32_t count, uint64_
     return tokens;
 }
 
+// The weights of `matrix`, which the model owns, for a test to spoil.
+inline uint8_t* mutable_bytes(const MatrixView& matrix) { return const_cast<uint8_t*>(matrix.bytes.data()); }
+
 }  // namespace driftwood::compute

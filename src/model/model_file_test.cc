@@ -8,11 +8,11 @@
 #include <cstring>
 #include <functional>
 
-#include "compute/engine.h"
 #include "file/encoding.h"
 #include "file/test_directory.h"
 #include "model/model.h"
 #include "model/synth.h"
+#include "model/test_logits.h"
 
 namespace driftwood::model {
 namespace {
@@ -87,19 +87,6 @@ class ModelFileTest : public ::testing::Test {
         return load_model(path_);
     }
 };
-
-std::vector<float> logits_of(const Model& model, const char* engine_name) {
-    auto engine = compute::make_engine(engine_name, model.spec(), {.threads = 1, .kv_blocks = 4});
-    CHECK(engine.ok());
-    const std::vector<uint32_t> tokens = {1, 2, 300, 4, 77};
-    const compute::BlockId block = *(*engine)->pool().allocate();
-    std::vector<float> logits(tokens.size() * model.spec().vocab);
-    compute::BatchItem item{
-        .tokens = tokens, .first_position = 0, .blocks = {&block, 1}, .logits = logits, .error = {}};
-    (*engine)->step({&item, 1});
-    CHECK(!item.error);
-    return logits;
-}
 
 TEST_F(ModelFileTest, a_q4s_model_is_mapped_and_computes_the_same_on_every_engine) {
     for (const bool tied : {true, false}) {

@@ -10,10 +10,10 @@
 #include <cstring>
 #include <fstream>
 
-#include "compute/engine.h"
 #include "file/test_directory.h"
 #include "model/model.h"
 #include "model/synth.h"
+#include "model/test_logits.h"
 
 namespace driftwood::model {
 namespace {
@@ -242,19 +242,6 @@ TEST_F(WeightsFileTest, a_file_that_changes_while_it_is_read_is_an_error) {
     EXPECT_NE(plan.error().message.find("changed while it was read"), std::string::npos) << plan.error().message;
 }
 
-std::vector<float> logits_of(const Model& model) {
-    auto engine = compute::make_engine("auto", model.spec(), {.threads = 1, .kv_blocks = 4});
-    CHECK(engine.ok());
-    const std::vector<uint32_t> tokens = {1, 2, 300, 4, 77};
-    const compute::BlockId block = *(*engine)->pool().allocate();
-    std::vector<float> logits(tokens.size() * model.spec().vocab);
-    compute::BatchItem item{
-        .tokens = tokens, .first_position = 0, .blocks = {&block, 1}, .logits = logits, .error = {}};
-    (*engine)->step({&item, 1});
-    CHECK(!item.error);
-    return logits;
-}
-
 // Quantised matrices are read from the file; F16 ones multiply as copies in W16 and leave the embedding there.
 TEST_F(WeightsFileTest, a_model_computes_the_same_bits_from_a_copy) {
     for (const auto type : {compute::WeightType::kQ4_0, compute::WeightType::kF16}) {
@@ -268,7 +255,7 @@ TEST_F(WeightsFileTest, a_model_computes_the_same_bits_from_a_copy) {
         EXPECT_FALSE(mapped->weights_place().copied);
         EXPECT_TRUE(copied->weights_place().copied);
         EXPECT_EQ(copied->weights_place().file_bytes, gguf->size());
-        EXPECT_EQ(logits_of(*mapped), logits_of(*copied));
+        EXPECT_EQ(logits_of(*mapped, "auto"), logits_of(*copied, "auto"));
         EXPECT_EQ(mapped->compute_identity(), copied->compute_identity());
     }
 }

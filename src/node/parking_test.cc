@@ -185,5 +185,15 @@ TEST(ParkingTest, what_a_killed_process_left_goes_and_what_others_have_or_kept_s
     std::filesystem::remove(living.path() + "/1.actor");
 }
 
+// Where a directory is shared, only its own machine knows whether a process lives.
+TEST(ParkingTest, what_another_machine_parked_stays) {
+    const file::TestDirectory directory;
+    const std::string theirs = directory.path() + "/parked-another.machine-abcdef";
+    ASSERT_TRUE(std::filesystem::create_directory(theirs));
+    file::write_all(theirs + "/1.actor", std::vector<uint8_t>{1});
+    const auto own = ParkingDirectory::create(directory.path()).value();
+    EXPECT_TRUE(std::filesystem::exists(theirs + "/1.actor"));
+}
+
 }  // namespace
 }  // namespace driftwood::node
